@@ -1,0 +1,1 @@
+"""``his160 sandbox``: a relay on the hospital's own bench, for demo, tests and training."""

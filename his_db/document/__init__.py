@@ -1,0 +1,1 @@
+"""TOML documents with positions, declarative shapes and the problem record: for mapping files and for config.toml."""

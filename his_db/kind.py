@@ -1,0 +1,61 @@
+"""The port to a kind of mapping: what differs between a table, a query, steps and a procedure.
+
+A kind says which keys it has, checks what only it can check, and compiles a checked mapping into a Runner. A Runner
+turns one call into one response with a Session, in the lane's thread. Implementations: `his_db/kinds/<name>.py`, listed
+in `his_db/registry.py`; none knows another. Transactions are the caller's: a kind neither begins nor commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, ClassVar, Protocol
+
+from google.protobuf.message import Message
+
+from his_db.document.shape import Field
+from his_db.engine import Session
+from his_db.mapping.finding import Reporter
+from his_db.mapping.model import OperationMapping
+from his_db.mapping.paging import Page
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call. `now` is naive: the hospital's wall clock, whole seconds. `key` seeds `$key`; empty in reads."""
+
+    request: Message | None
+    now: datetime
+    key: str = ""
+    lock: timedelta = timedelta(minutes=10)
+    page: Page | None = None
+    window: tuple[date, date] | None = None
+
+
+class Runner(Protocol):
+    """A compiled mapping of one operation. Immutable; used by several lane threads at once."""
+
+    def run(self, session: Session, call: Call) -> Message:
+        """The response. Raises errors of `his_db.errors`, and the driver's exceptions as they are."""
+
+
+class Kind(Protocol):
+    """One kind. Stateless; made without arguments."""
+
+    name: ClassVar[str]
+    commits: ClassVar[bool]
+    """Whether a mapping of this kind has a key `commits`."""
+
+    def keys(self) -> Mapping[str, Field]:
+        """The keys of a file of this kind, beside those that every operation file has."""
+
+    def check(self, mapping: OperationMapping, report: Reporter) -> None:
+        """Report what only this kind can see. The shape of the file is right when this is called."""
+
+    def compile(self, mapping: OperationMapping) -> Runner:
+        """A mapping that passed the check, ready to run. Raises OperationNotMapped for one that says `unsupported`."""
+
+
+class Flow(dict[str, Mapping[str, Any] | None]):
+    """First rows that the SELECT steps of one call read, by step and lower-case column; None: it read none."""

@@ -1,0 +1,95 @@
+"""Reporting what is wrong in a mapping: the codes of this room (H2xx, H3xx) and a reporter bound to one document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from his_db.document.finding import Words, listed, nearest
+from his_db.document.located import Document, Path
+from his_db.document.problem import Problem, Problems, Severity
+
+CODES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # contract
+        "H200": "a schema number that this version does not read",
+        "H201": "no such operation in the contract",
+        "H202": "the same operation, watch or code map in two files",
+        "H203": "the kind does not fit the operation",
+        "H204": "effect disagrees with the contract",
+        "H205": "no such source in config.toml",
+        "H206": "neither an operation, nor a watch, nor a code map",
+        "H207": "no such field in the request",
+        "H208": "no such field in the answer",
+        "H209": "a required field is not mapped",
+        "H210": "a field is mapped twice",
+        "H211": "a conversion that does not fit the type of the field",
+        "H212": "an amount without its unit, or a unit on what is no amount",
+        "H213": "no such value of the enum",
+        "H215": "no such code map",
+        "H216": "a code map that says two things about one code",
+        "H217": "no such reason in the contract",
+        "H218": "a probe or answer that cannot be one",
+        "H219": "where a value comes from is not said exactly once",
+        "H220": "a parameter that nothing uses",
+        "H221": "a bind without a value",
+        "H222": "a value of the call that does not exist here",
+        "H223": "a step that does not exist or comes later",
+        "H224": "an outcome that is not clear",
+        "H225": "a rule of a watch that cannot be read",
+        "H226": "a watch that cannot work",
+        "H227": "not a date format",
+        "H228": "an SQL file that cannot be used",
+        "H229": "paging that cannot work",
+        "H230": "a result that does not fit the operation",
+        "H231": "exactly one of sql and sql_file is needed",
+        "H232": "not a name of a database object",
+        # SQL
+        "H300": "not exactly one statement",
+        "H301": "a reading operation must only SELECT",
+        "H302": "a writing operation that writes nothing",
+        "H303": "UPDATE or DELETE without WHERE",
+        "H304": "DDL, rights and sessions are no business of a mapping",
+        "H305": "a procedure or function that a mapping must not call",
+        "H306": "the statement could not be understood",
+        "H307": "rows without an order",
+        "H308": "a bind inside quotes is text, not a bind",
+        "H309": "the statement does not give this column",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Reports about one document."""
+
+    document: Document
+    problems: Problems
+
+    def value(self, code: str, path: Path, message: Words, fix: Words = Words("", "")) -> None:
+        """An error about the value at `path`."""
+        place = self.document.value_place(path)
+        self.problems.add(Problem(place, code, message.en, message.zh, fix.en, fix.zh))
+
+    def key(self, code: str, path: Path, message: Words, fix: Words = Words("", "")) -> None:
+        """An error about the key or header at `path`."""
+        place = self.document.place(path)
+        self.problems.add(Problem(place, code, message.en, message.zh, fix.en, fix.zh))
+
+    def warn(self, code: str, path: Path, message: Words, fix: Words = Words("", "")) -> None:
+        """A warning about the value at `path`."""
+        place = self.document.value_place(path)
+        self.problems.add(Problem(place, code, message.en, message.zh, fix.en, fix.zh, Severity.WARNING))
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> Words:
+    """`did you mean "x"?`, or the list of what there is."""
+    known = tuple(names)
+    close = nearest(word, known)
+    if close:
+        return Words(f'did you mean "{close}"?', f"是否想写 “{close}”？")
+    if not known:
+        return Words("", "")
+    return Words(f"known here: {listed(known)}", f"可用的有：{listed(known)}")

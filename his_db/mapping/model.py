@@ -1,0 +1,226 @@
+"""What the files of a mapping set say, as records: made by the loader after the shape check, read by checks and kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from his_db.contract import ContractOperation
+from his_db.document.located import Document, Path
+
+REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """How a value changes on its way into the HIS. Empty: it does not."""
+
+    moment: str = ""  # format of date, time or datetime
+    money: str = ""  # "yuan" | "fen"
+    codes: str = ""
+    case: str = ""  # "upper" | "lower"
+    pad: int = 0
+    max_bytes: int = 0
+    charset: str = "utf-8"
+    keeps_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One entry of `params`, or of `where` of a table. Exactly one of source, const, step holds."""
+
+    name: str
+    path: Path
+    source: str = ""
+    const: Any = None
+    step: str = ""
+    transform: Transform = Transform()
+    direction: str = "in"
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """One entry of `fields`."""
+
+    to: str
+    path: Path
+    column: str = ""
+    const: Any = None
+    trim: bool = True
+    money: str = ""
+    formats: tuple[str, ...] = ()
+    date_formats: tuple[str, ...] = ()
+    time_formats: tuple[str, ...] = ()
+    date_column: str = ""
+    time_column: str = ""
+    codes: str = ""
+    true: tuple[Any, ...] | None = None
+    empty: tuple[Any, ...] = ()
+    default: Any = None
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        return tuple(name for name in (self.column, self.date_column, self.time_column) if name)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSpec:
+    """One `[[result]]`. `into` is empty for the response itself; `rows` is one, many or optional."""
+
+    path: Path
+    into: str
+    rows: str
+    not_found: str
+    page_key: str
+    set: int | None
+    fields: tuple[FieldSpec, ...]
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads, each once, the page key included."""
+        found = [column for spec in self.fields for column in spec.columns()]
+        return tuple(dict.fromkeys([*found, self.page_key] if self.page_key else found))
+
+
+@dataclass(frozen=True, slots=True)
+class CodePair:
+    """One line of a code map. Both sides as the file has them."""
+
+    his: Any
+    value: Any
+    back: bool
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CodeMap:
+    """A code map: HIS -> contract and back. `otherwise` is None where an unknown code is refused."""
+
+    name: str
+    document: Document = field(repr=False)
+    pairs: tuple[CodePair, ...]
+    otherwise: Any
+    otherwise_back: Any
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSpec:
+    """A read that runs after the write, inside its transaction; its message goes into field `to`."""
+
+    read: str
+    to: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the files of a set share: engines by source, the hospital's zone, code maps, SQL files by their path."""
+
+    sources: Mapping[str, str]
+    timezone: str
+    codes: Mapping[str, CodeMap]
+    sql_files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationMapping:
+    """One operation file. `values` is what the shape check returned, for the keys that only its kind knows."""
+
+    operation: ContractOperation
+    document: Document = field(repr=False)
+    values: Mapping[str, Any] = field(repr=False)
+    kind: str
+    source: str
+    timeout: timedelta | None
+    lock: timedelta
+    note: str
+    probe: str
+    answers: tuple[AnswerSpec, ...]
+    params: tuple[Param, ...]
+    results: tuple[ResultSpec, ...]
+    site: Site = field(repr=False)
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine of its source; empty when the source does not exist."""
+        return self.site.sources.get(self.source, "")
+
+    def sql(self, table: Mapping[str, Any]) -> str:
+        """The SQL of a table that has `sql` or `sql_file`; empty when it has neither."""
+        return sql_of(table, self.document, self.site.sql_files)
+
+
+@dataclass(frozen=True, slots=True)
+class EventSpec:
+    """One `[[event]]` of a watch."""
+
+    kind: str
+    when: str
+    occurred: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class WatchMapping:
+    """One watch file. `window` is (past days, future days), or None for a watch without one."""
+
+    name: str
+    document: Document = field(repr=False)
+    values: Mapping[str, Any] = field(repr=False)
+    subject: str
+    source: str
+    poll: timedelta | None
+    window: tuple[int, int] | None
+    key: str
+    platform_operators: frozenset[str]
+    vanish: str
+    params: tuple[Param, ...]
+    result: ResultSpec
+    events: tuple[EventSpec, ...]
+    site: Site = field(repr=False)
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine of its source; empty when the source does not exist."""
+        return self.site.sources.get(self.source, "")
+
+    def sql(self) -> str:
+        """Its SELECT."""
+        return sql_of(self.values, self.document, self.site.sql_files)
+
+
+@dataclass(frozen=True, slots=True)
+class MappingSet:
+    """A folder of mapping files without an error. `revision` is a hash over all of them; `warnings` are texts."""
+
+    revision: str
+    operations: Mapping[str, OperationMapping]
+    watches: Mapping[str, WatchMapping]
+    site: Site
+    warnings: Sequence[Any] = ()
+
+
+def sql_path(table: Mapping[str, Any], document: Document) -> str:
+    """Path of the `sql_file` of a table within the mapping folder, with `/`; empty when it has none or it leaves it."""
+    name = table.get("sql_file", "")
+    if not name:
+        return ""
+    if name.startswith(("/", "\\")) or ":" in name:
+        return ""
+    parts: list[str] = document.file.replace("\\", "/").split("/")[:-1]
+    for part in name.replace("\\", "/").split("/"):
+        if part == "..":
+            if not parts:
+                return ""
+            parts.pop()
+        elif part not in {"", "."}:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def sql_of(table: Mapping[str, Any], document: Document, files: Mapping[str, str]) -> str:
+    """The SQL of a table: inline, or from its file."""
+    inline: str = table.get("sql", "")
+    return inline or files.get(sql_path(table, document), "")

@@ -1,0 +1,1 @@
+"""Data folders, one per HIS vendor: mapping TOML, SQL, README, the sample HIS."""

@@ -1,0 +1,33 @@
+"""The only lists of implementations in this room: name -> "module:Class", loaded when chosen.
+
+Nothing is imported until it is asked for, so that no driver is loaded that the site does not use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+ENGINES: dict[str, str] = {
+    "sqlite": "his_db.engines.sqlite:SqliteEngine",
+    "postgresql": "his_db.engines.postgresql:PostgresqlEngine",
+}
+
+KINDS: dict[str, str] = {
+    "table": "his_db.kinds.table:TableKind",
+    "query": "his_db.kinds.query:QueryKind",
+    "steps": "his_db.kinds.steps:StepsKind",
+    "procedure": "his_db.kinds.procedure:ProcedureKind",
+    "unsupported": "his_db.kinds.unsupported:UnsupportedKind",
+}
+
+SAMPLES: dict[str, str] = {
+    "zebone": "his_db.samples.zebone:ZeboneSample",
+    "winning": "his_db.samples.winning:WinningSample",
+}
+
+
+def load(entry: str) -> Any:
+    """The class that a registry entry names. Raises ImportError or AttributeError when the entry is wrong."""
+    module, _, name = entry.partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,1 @@
+"""The sample HIS databases, one module family per vendor."""

@@ -1,0 +1,161 @@
+"""One HIS database: its engine, its breaker and its lanes.
+
+Lanes keep kinds of work apart (design 3-mapping): a report cannot starve a booking, a slow poll cannot starve a read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from his_db import registry
+from his_db.breaker import Breaker
+from his_db.engine import Engine, SourceSettings
+from his_db.lane import Lane, LaneStats
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSettings:
+    """Size of one lane. ``statement_timeout`` None: the source's own."""
+
+    workers: int
+    queue_limit: int
+    statement_timeout: timedelta | None = None
+
+
+DEFAULT_LANES: Final[Mapping[str, LaneSettings]] = {
+    "read": LaneSettings(workers=2, queue_limit=200),
+    "write": LaneSettings(workers=2, queue_limit=100),
+    "watch": LaneSettings(workers=1, queue_limit=20),
+    "report": LaneSettings(workers=1, queue_limit=10, statement_timeout=timedelta(seconds=60)),
+}
+_WRITING: Final = frozenset({"write"})
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """Whether the database answers. ``since``: when ``ok`` last changed (UTC); ``detail`` holds no values or passwords."""
+
+    ok: bool
+    since: datetime
+    detail: str
+    lanes: tuple[LaneStats, ...]
+
+
+class Source:
+    """The lanes of one HIS database. Nothing connects before the first call; ``close`` ends all threads.
+
+    ``lanes`` replaces or adds to DEFAULT_LANES by name; every lane but ``write`` is read-only.
+    Raises ValueError for an engine that the registry does not know.
+    """
+
+    def __init__(
+        self,
+        settings: SourceSettings,
+        lanes: Mapping[str, LaneSettings] | None = None,
+        *,
+        engine: Engine | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        breaker: Breaker | None = None,
+    ) -> None:
+        self.settings = settings
+        self.engine = engine or engine_for(settings)
+        self._breaker = breaker or Breaker(clock=clock)
+        self._lanes = {
+            name: Lane(
+                name,
+                self.engine,
+                workers=lane.workers,
+                queue_limit=lane.queue_limit,
+                read_only=name not in _WRITING,
+                clock=clock,
+                statement_timeout=lane.statement_timeout,
+                breaker=self._breaker,
+                source=settings.name,
+            )
+            for name, lane in {**DEFAULT_LANES, **(lanes or {})}.items()
+        }
+
+    @property
+    def name(self) -> str:
+        """The name in ``[source.<name>]``."""
+        return self.settings.name
+
+    def lane(self, name: str) -> Lane:
+        """A lane by name. Raises KeyError for one that does not exist."""
+        return self._lanes[name]
+
+    async def ping(self, *, deadline: float | None = None) -> str:
+        """The server's version text, through the watch lane. Raises HisError as ``Lane.run`` does."""
+        return await self._lanes["watch"].run(self.engine.server_version, deadline=deadline)
+
+    def status(self) -> SourceStatus:
+        """What the last connects said; asks nothing of the database."""
+        state = self._breaker.state()
+        return SourceStatus(
+            ok=state.ok is True,
+            since=state.since,
+            detail=state.detail,
+            lanes=tuple(lane.stats() for lane in self._lanes.values()),
+        )
+
+    async def close(self, grace: timedelta = timedelta(seconds=10)) -> None:
+        """Close all lanes together within ``grace``, then the engine. Safe to call twice."""
+        await asyncio.gather(*(lane.close(grace) for lane in self._lanes.values()))
+        self.engine.dispose()
+
+
+def engine_for(settings: SourceSettings) -> Engine:
+    """The engine of the settings, loaded from the registry. Raises ValueError when the registry does not know it."""
+    entry = registry.ENGINES.get(settings.engine)
+    if entry is None:
+        raise ValueError(f"source {settings.name}: unknown engine {settings.engine!r}; known: {', '.join(registry.ENGINES)}")
+    engine: Engine = registry.load(entry)(settings)
+    return engine
+
+
+def settings_from_url(name: str, url: str) -> SourceSettings:
+    """``engine://user:password@host:port/database?schema=s&option=value`` as settings, for tests and the demo.
+
+    SQLite: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite:///C:/his.db``. A socket directory goes into
+    ``?host=/run/postgresql``. ``timezone``, ``schema``, ``connect_timeout``, ``statement_timeout`` and ``lock_timeout``
+    (seconds) are settings, other query keys become ``options``. Raises ValueError (never quoting the url, which may
+    hold a password).
+    """
+    parts = urlsplit(url)
+    engine = parts.scheme.partition("+")[0]
+    if engine == "postgres":
+        engine = "postgresql"
+    if engine not in registry.ENGINES:
+        raise ValueError(f"source {name}: unknown engine in the url; known: {', '.join(registry.ENGINES)}")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    path = unquote(parts.path[1:])
+    if engine == "sqlite" and parts.netloc:
+        raise ValueError(f"source {name}: a SQLite url has three slashes (sqlite:///file) or four (sqlite:////abs/file)")
+    if not path:
+        raise ValueError(f"source {name}: the url names no database")
+    standard = SourceSettings(name=name, engine=engine, database=path)
+    return SourceSettings(
+        name=name,
+        engine=engine,
+        database=path,
+        host=query.pop("host", "") or (parts.hostname or ""),
+        port=parts.port or 0,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        schema=query.pop("schema", ""),
+        timezone=query.pop("timezone", standard.timezone),
+        connect_timeout=_seconds(query.pop("connect_timeout", None), standard.connect_timeout),
+        statement_timeout=_seconds(query.pop("statement_timeout", None), standard.statement_timeout),
+        lock_timeout=_seconds(query.pop("lock_timeout", None), standard.lock_timeout),
+        options=query,
+    )
+
+
+def _seconds(text: str | None, default: timedelta) -> timedelta:
+    return default if text is None else timedelta(seconds=float(text))

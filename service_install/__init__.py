@@ -1,0 +1,1 @@
+"""Becoming a service of the operating system: systemd, the Windows service manager, the offline bundle."""

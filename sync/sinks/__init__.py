@@ -1,0 +1,1 @@
+"""Sinks of the outbox, listed in ``sync/registry.py``."""
