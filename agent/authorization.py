@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from his160.v1 import reason_pb2
+
 from agent.errors import CallRefused
 from agent.handler import Identity, IdentityKind
-from his160.v1 import reason_pb2
 from his_db.contract import ContractOperation
 
 Kinds = frozenset[IdentityKind]

@@ -1,7 +1,7 @@
 """A certificate authority for the bench: demo, sandbox and tests. Never for a hospital.
 
-    pki = make_bench_pki(folder, site="440305001")
-    pki.agent.certificate, pki.agent.key, pki.ca        # paths of PEM files, mode 0600
+pki = make_bench_pki(folder, site="440305001")
+pki.agent.certificate, pki.agent.key, pki.ca        # paths of PEM files, mode 0600
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from agent.certificate import identity_uri
 from agent.handler import Identity
 
-BENCH_DAYS: Final = 30
+BENCH_DAYS: Final = 365
 _LOOPBACK: Final[Sequence[x509.GeneralName]] = (
     x509.DNSName("localhost"),
     x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
@@ -86,9 +86,7 @@ class BenchAuthority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
             .sign(self.key, hashes.SHA256())
         )
         pair = KeyPair(self.folder / f"{name}.pem", self.folder / f"{name}.key")
@@ -140,7 +138,9 @@ def make_bench_pki(folder: Path, *, site: str) -> BenchPki:
 
 def open_bench_pki(folder: Path, *, site: str) -> BenchPki:
     """The paths of a bench that ``make_bench_pki`` wrote before. Does not look at the files."""
-    pairs = {name: KeyPair(folder / f"{name}.pem", folder / f"{name}.key") for name in ("relay", "agent", "operator", "desk")}
+    pairs = {
+        name: KeyPair(folder / f"{name}.pem", folder / f"{name}.key") for name in ("relay", "agent", "operator", "desk")
+    }
     return BenchPki(folder, site, folder / "ca.pem", **pairs)
 
 

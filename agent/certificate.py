@@ -1,8 +1,8 @@
 """Who a certificate names, and until when it is good.
 
 The identity stands in a URI of the subject alternative name: ``his160://relay/<name>``, ``his160://site/<site>``,
-``his160://operator/<name>``, ``his160://desk/<name>``. For authorities that cannot issue URIs, the same URI (or its part
-after ``his160://``) may stand in the common name; a URI in the subject alternative name wins.
+``his160://operator/<name>``, ``his160://desk/<name>``. For authorities that cannot issue URIs, the same URI (or its
+part after ``his160://``) may stand in the common name; a URI in the subject alternative name wins.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def identity_uri(identity: Identity) -> str:
 
 @lru_cache(maxsize=256)
 def identity_of(certificate: bytes) -> Identity:
-    """The identity in a PEM certificate (the first, of a chain). Raises CertificateError when it names none, or several."""
+    """The identity in a PEM certificate (the first, of a chain). CertificateError unless it names exactly one."""
     parsed = _load(certificate)
     named = {found for uri in _uris(parsed) if (found := _parse(uri)) is not None}
     if not named:

@@ -1,8 +1,8 @@
 """The one total table of refusals: reason -> canonical code, Chinese sentence, what the caller may do.
 
-Both borders answer with ``to_status``; the command line prints with ``describe``. Rules of the contract (proto/his160/v1/reason.proto):
-only UNAVAILABLE means "send the same again"; an unknown outcome is never reported as failure; no SQL, table, host or
-patient data in any text, therefore the detail of an error goes to the log and never into the status.
+Both borders answer with ``to_status``; the command line reads it back with ``explain``. Rules (reason.proto): only
+UNAVAILABLE means "send the same again"; an unknown outcome is never reported as failure; no SQL, table, host or patient
+data in any text, therefore the detail of an error goes to the log and never into the status.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
@@ -24,7 +24,7 @@ LOCALE: Final = "zh-CN"
 _PREFIX: Final = "REASON_"
 _NOTE_LENGTH: Final = 200
 
-Reason = reason_pb2.Reason.ValueType
+Reason: TypeAlias = reason_pb2.Reason.ValueType
 
 
 class Retry(enum.Enum):
@@ -65,7 +65,8 @@ class CallRefused(Exception):
         violations: Sequence[Violation] = (),
         retry_after: timedelta | None = None,
     ) -> None:
-        super().__init__(detail or reason_name(reason))
+        fields = ", ".join(violation.field for violation in violations)
+        super().__init__(detail or (f"fields: {fields}" if fields else reason_name(reason)))
         self.reason = reason
         self.violations = tuple(violations)
         self.retry_after = retry_after
@@ -219,7 +220,9 @@ def explain(status: status_pb2.Status) -> Explained:
             violations = tuple(
                 Violation(v.field, v.description, v.localized_message.message) for v in bad.field_violations
             )
-    code = code_pb2.Code.Name(code_pb2.Code.ValueType(status.code)) if status.code in code_pb2.Code.values() else "UNKNOWN"
+    code = (
+        code_pb2.Code.Name(code_pb2.Code.ValueType(status.code)) if status.code in code_pb2.Code.values() else "UNKNOWN"
+    )
     return Explained(code, reason, text, operation, retry_after, violations)
 
 

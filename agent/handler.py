@@ -1,7 +1,7 @@
 """The port of a call: what a handler gets and gives. A handler never sees a transport.
 
-Implementations: ``agent/handlers/*.py``; the one registry that both borders (gRPC server, relay link) dispatch through is
-``agent.registry.HandlerRegistry``.
+Implementations: ``agent/handlers/*.py``. The one registry that both borders (gRPC server, relay link) dispatch through
+is ``agent.registry.HandlerRegistry``.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ class Identity:
 class CallContext:
     """What a handler knows about a call beside its request.
 
-    ``deadline`` is a reading of ``time.monotonic()``; None means the agent's own limit. ``call_id`` names the call in the
-    logs of this process. ``caller`` is the identity behind the relay that asked, for the audit; empty: ``identity`` itself.
+    ``deadline`` is a reading of ``time.monotonic()``; None means the agent's own limit. ``call_id`` names the call in
+    the logs of this process. ``caller`` is the identity behind the relay that asked, for the audit; empty: ``identity``
+    itself.
     """
 
     identity: Identity
@@ -57,4 +58,4 @@ Handler = Callable[[Message, CallContext], Awaitable[Message]]
 """One request, one answer. Raises HisError, ``agent.errors.CallRefused`` or a ``sync`` error with a ``reason``."""
 
 StreamHandler = Callable[[Message, CallContext], AsyncIterator[Message]]
-"""One request, answers until the handler ends or the caller hangs up (then it is cancelled). Errors as in ``Handler``."""
+"""One request, answers until the handler ends or the caller hangs up (then it is cancelled). Errors: ``Handler``."""

@@ -27,6 +27,7 @@ from his_db.contract import is_map, is_personal
 REDACTED: Final = "[redacted]"
 _FRAMES: Final = 12  # of one trace
 _CHAIN: Final = 5  # causes of one error
+_STANDARD: Final = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
 
 
 def redact(message: Message) -> str:
@@ -51,6 +52,7 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{_stamp(record)} {record.levelname:<7} {record.name}: {_message(record)}"
+        line += "".join(f" {name}={value}" for name, value in _extras(record).items())
         trace = _record_trace(record)
         return f"{line} | {trace}" if trace else line
 
@@ -64,6 +66,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": _message(record),
+            **_extras(record),
         }
         trace = _record_trace(record)
         if trace:
@@ -103,7 +106,19 @@ def _stamp(record: logging.LogRecord) -> str:
 
 def _message(record: logging.LogRecord) -> str:
     """The message on one line: text of a peer must not forge a record of its own."""
-    text = record.getMessage()
+    return _flat(record.getMessage())
+
+
+def _extras(record: logging.LogRecord) -> dict[str, str | int | float | bool]:
+    """What the caller gave as ``extra``: numbers and short texts; it answers for their being free of personal data."""
+    found: dict[str, str | int | float | bool] = {}
+    for name, value in vars(record).items():
+        if name not in _STANDARD:
+            found[name] = value if isinstance(value, int | float) else _flat(str(value))
+    return found
+
+
+def _flat(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -125,7 +140,7 @@ def _shown(field: FieldDescriptor, value: object) -> str:
         # A map's values are of the peer's choice; their count is enough.
         return f"<{len(value)} entries>" if isinstance(value, dict) or hasattr(value, "__len__") else REDACTED
     if field.is_repeated:
-        assert hasattr(value, "__iter__")  # noqa: S101 - a repeated field is iterable
+        assert hasattr(value, "__iter__")
         return "[" + ", ".join(_single(field, item) for item in value) + "]"
     return _single(field, value)
 

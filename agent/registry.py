@@ -2,9 +2,9 @@
 
     answer = await registry.dispatch("/his160.v1.CatalogService/ListSlots", request_bytes, context)
 
-Order of a call: known method, place, identity, request readable, rules of the contract, deadline, handler, size of the answer.
-Both borders show ``CallFailed.status`` to the caller. A command that has begun is finished although its caller has gone
-or its deadline has passed: the ledger keeps the result for the retry.
+Order of a call: method, place, identity, request readable, rules of the contract, deadline, handler, size of answer.
+Both borders show ``CallFailed.status`` to the caller. A handler is cancelled when its caller goes or its deadline
+passes; a command that was sent is finished all the same (``sync.command``), and the ledger keeps its result.
 """
 
 from __future__ import annotations
@@ -12,23 +12,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
 from google.protobuf.message import DecodeError, Message
+from his160.v1 import reason_pb2
 
 from agent.authorization import authorize
 from agent.errors import CallFailed, CallRefused, reason_name, reason_of, to_status
 from agent.figures import Figures
 from agent.handler import CallContext, Handler, StreamHandler
+from agent.handlers.mapped import Executor, Reader, mapped_command, mapped_read, mapped_stream
 from agent.log import frames
 from agent.validation import validate
-from his160.v1 import reason_pb2
 from his_db.contract import ContractOperation, operation, operation_names
 from his_db.errors import HisError
+from sync.commands import COMMANDS
+from sync.store import StoreError
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 MAX_REQUEST_BYTES: Final = 1024 * 1024
@@ -61,7 +64,6 @@ class HandlerRegistry:
         self._entries = dict(sorted(entries.items()))
         self._figures = figures
         self._limits = limits or Limits()
-        self._commands: set[asyncio.Task[Message]] = set()
         self._calls = 0
         self._streams = 0
         self._closed = False
@@ -96,7 +98,7 @@ class HandlerRegistry:
             raise CallFailed(to_status(CallRefused(reason_pb2.REASON_OPERATION_NOT_MAPPED), call_id=context.call_id))
         if entry.stream is not None:
             return self._stream(entry, entry.stream, request, context)
-        assert entry.handler is not None  # noqa: S101 - build_registry gives each entry one of the two
+        assert entry.handler is not None
         return await self._unary(entry, entry.handler, request, context)
 
     def close(self) -> None:
@@ -106,9 +108,9 @@ class HandlerRegistry:
     async def drain(self, grace: timedelta) -> int:
         """Wait until the calls under way have ended, at most ``grace``; returns how many are left."""
         until = time.monotonic() + grace.total_seconds()
-        while (self._calls or self._commands) and time.monotonic() < until:
+        while self._calls and time.monotonic() < until:  # noqa: ASYNC110 - happens once, at the end
             await asyncio.sleep(0.02)
-        return self._calls + sum(not task.done() for task in self._commands)
+        return self._calls
 
     async def _unary(self, entry: Entry, handler: Handler, request: bytes, context: CallContext) -> bytes:
         with self._observed(entry.operation, context):
@@ -116,40 +118,23 @@ class HandlerRegistry:
             self._calls += 1
             try:
                 message = _admit(entry.operation, request, context)
-                answer = await self._answer(entry.operation, handler, message, context)
+                answer = await self._answer(handler, message, context)
                 return _serialise(answer)
             finally:
                 self._calls -= 1
 
-    async def _answer(
-        self, about: ContractOperation, handler: Handler, message: Message, context: CallContext
-    ) -> Message:
-        left = context.remaining()
-        seconds = (self._limits.time if left is None else left).total_seconds()
-        if seconds <= 0:
-            raise CallRefused(reason_pb2.REASON_DEADLINE_EXCEEDED, "the deadline had passed before the call began")
+    async def _answer(self, handler: Handler, message: Message, context: CallContext) -> Message:
+        if context.deadline is None:
+            context = replace(context, deadline=time.monotonic() + self._limits.time.total_seconds())
+        seconds = _seconds_left(context)
+        assert seconds is not None
         try:
             async with asyncio.timeout(seconds) as limit:
-                if about.is_read:
-                    return await handler(message, context)
-                return await asyncio.shield(self._begin(handler, message, context))
+                return await handler(message, context)
         except TimeoutError as error:
             if not limit.expired():
                 raise
             raise CallRefused(reason_pb2.REASON_DEADLINE_EXCEEDED, "the deadline passed") from error
-
-    def _begin(self, handler: Handler, message: Message, context: CallContext) -> asyncio.Task[Message]:
-        """Start a command as a task of its own, which outlives its caller."""
-        task = asyncio.ensure_future(handler(message, context))
-        self._commands.add(task)
-        task.add_done_callback(self._command_ended)
-        return task
-
-    def _command_ended(self, task: asyncio.Task[Message]) -> None:
-        self._commands.discard(task)
-        if not task.cancelled():
-            # Looked at, so that asyncio does not complain when the caller has gone; the ledger has the result.
-            task.exception()
 
     async def _stream(
         self, entry: Entry, handler: StreamHandler, request: bytes, context: CallContext
@@ -159,15 +144,12 @@ class HandlerRegistry:
             self._streams += 1
             try:
                 message = _admit(entry.operation, request, context)
-                left = context.remaining()
+                answers = handler(message, context)
                 try:
-                    async with asyncio.timeout(None if left is None else left.total_seconds()) as limit:
-                        async for answer in handler(message, context):
-                            yield _serialise(answer)
-                except TimeoutError as error:
-                    if not limit.expired():
-                        raise
-                    raise CallRefused(reason_pb2.REASON_DEADLINE_EXCEEDED, "the deadline passed") from error
+                    while (answer := await _next(answers, context)) is not None:
+                        yield _serialise(answer)
+                finally:
+                    await _close(answers)
             finally:
                 self._streams -= 1
 
@@ -196,13 +178,37 @@ class HandlerRegistry:
             self._figures.call_ended(about.name, time.monotonic() - started, refusal)
 
 
-def build_entries(
+def build_registry(
+    reader: Reader,
+    executor: Executor,
     *,
-    read: Handler | Mapping[str, Handler],
+    figures: Figures,
     specials: Mapping[str, Handler],
     special_streams: Mapping[str, StreamHandler],
-) -> dict[str, Entry]:
-    raise NotImplementedError
+    limits: Limits | None = None,
+) -> HandlerRegistry:
+    """A registry of every operation of the contract.
+
+    ``specials`` and ``special_streams`` (by operation name, ``AgentService.GetInfo``) are the agent's own answers;
+    everything else is read from, or commanded to, the HIS by its mapping. Raises ValueError for a name that the
+    contract does not have, or that has the other form.
+    """
+    about = {name: operation(name) for name in operation_names()}
+    for name in (*specials, *special_streams):
+        if name not in about or about[name].server_streaming != (name in special_streams):
+            raise ValueError(f"{name} is no operation of the contract in this form")
+    entries = {}
+    for name, item in about.items():
+        if item.server_streaming:
+            entry = Entry(item, stream=special_streams.get(name) or mapped_stream(reader, name))
+        elif name in specials:
+            entry = Entry(item, handler=specials[name])
+        else:
+            # A write without a ledger entry (DeskService) has no mapping either: HisAccess says so.
+            handler = mapped_command(executor, name) if name in COMMANDS else mapped_read(reader, name)
+            entry = Entry(item, handler=handler)
+        entries[item.full_method] = entry
+    return HandlerRegistry(entries, figures=figures, limits=limits)
 
 
 def _admit(about: ContractOperation, request: bytes, context: CallContext) -> Message:
@@ -221,6 +227,33 @@ def _admit(about: ContractOperation, request: bytes, context: CallContext) -> Me
     return message
 
 
+def _seconds_left(context: CallContext) -> float | None:
+    """Time of the call in seconds, None without a deadline. Raises CallRefused when it has passed."""
+    left = context.remaining()
+    if left is None:
+        return None
+    if left <= timedelta(0):
+        raise CallRefused(reason_pb2.REASON_DEADLINE_EXCEEDED, "the deadline has passed")
+    return left.total_seconds()
+
+
+async def _next(answers: AsyncIterator[Message], context: CallContext) -> Message | None:
+    """The next answer of a stream; None at its end. Raises CallRefused when the deadline passes before."""
+    try:
+        async with asyncio.timeout(_seconds_left(context)) as limit:
+            return await anext(answers, None)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise CallRefused(reason_pb2.REASON_DEADLINE_EXCEEDED, "the deadline passed") from error
+
+
+async def _close(answers: AsyncIterator[Message]) -> None:
+    """End a stream's handler, so that what it holds is given back now and not when memory is collected."""
+    if isinstance(answers, AsyncGenerator):
+        await answers.aclose()
+
+
 def _serialise(answer: Message) -> bytes:
     content = answer.SerializeToString()
     if len(content) > MAX_ANSWER_BYTES:
@@ -233,7 +266,7 @@ def _report(error: Exception, refusal: str, about: ContractOperation, context: C
     where = (about.name, context.call_id, context.border, context.identity, refusal)
     if refusal == "INTERNAL":
         _LOG.error("%s call=%s %s %s %s: %s", *where, frames(error))
-    elif isinstance(error, HisError | CallRefused):
+    elif isinstance(error, HisError | StoreError | CallRefused):
         _LOG.info("%s call=%s %s %s %s: %s", *where, error)
     else:
         _LOG.info("%s call=%s %s %s %s: %s", *where, type(error).__name__)

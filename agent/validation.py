@@ -1,7 +1,7 @@
 """The rules of the contract for a request: all violations at once, read from the descriptors.
 
-Generic: REQUIRED fields, length of texts, control characters, known enum values, calendar dates, clock times, no negative
-number. By table: what a descriptor cannot say. No value of a request appears in a violation.
+Generic: REQUIRED fields, length of texts, control characters, known enum values, calendar dates, clock times, no
+negative number. By table: what a descriptor cannot say. No value of a request appears in a violation.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from google.protobuf.message import Message
 from google.type.date_pb2 import Date
 
 from agent.errors import Violation
-from agent.identity_number import is_identity_number
 from his_db.contract import is_map, is_required
+from sync import identity_document
 
 ID_LENGTH: Final = 64
 NOTE_LENGTH: Final = 60
@@ -237,9 +237,7 @@ def _instant(value: Any, path: str) -> Iterator[Violation]:
         yield Violation(path, "is not a point in time after 1970", "不是有效时间")
 
 
-_NESTED: Final[Mapping[str, Check]] = MappingProxyType(
-    {_DATES: _calendar_date, _TIMES: _clock_time, _STAMPS: _instant}
-)
+_NESTED: Final[Mapping[str, Check]] = MappingProxyType({_DATES: _calendar_date, _TIMES: _clock_time, _STAMPS: _instant})
 
 
 def _one_of(message: Message, path: str) -> Iterator[Violation]:
@@ -262,7 +260,9 @@ def _date_range(message: Message, path: str) -> Iterator[Violation]:
     if last < first:
         yield Violation(f"{path}to_date", "must not be before from_date", "不能早于 from_date")
     elif (last - first).days > most:
-        yield Violation(f"{path}to_date", f"must be at most {most} days after from_date", f"最多比 from_date 晚 {most} 天")
+        yield Violation(
+            f"{path}to_date", f"must be at most {most} days after from_date", f"最多比 from_date 晚 {most} 天"
+        )
 
 
 def _split(split: Any, path: str) -> Iterator[Violation]:
@@ -273,8 +273,14 @@ def _split(split: Any, path: str) -> Iterator[Violation]:
 
 def _identity_document(request: Any, path: str) -> Iterator[Violation]:
     """GB 11643: the check character of a resident's number (document type 01) must hold."""
-    if request.document_type == "01" and request.document_no.strip() and not is_identity_number(request.document_no):
-        yield Violation(f"{path}document_no", "is not a valid resident identity number", "身份证号校验不通过")
+    if request.document_type != identity_document.RESIDENT or not request.document_no.strip():
+        return
+    # A day ahead: the hospital's zone may be there already.
+    today = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
+    try:
+        identity_document.parse(request.document_no, today=today)
+    except identity_document.InvalidDocument as error:
+        yield Violation(f"{path}document_no", str(error), "身份证号校验不通过")
 
 
 _MESSAGE_RULES: Final[Mapping[str, Check]] = MappingProxyType(

@@ -1,20 +1,28 @@
-"""Running one canonical operation of the current generation against its source."""
+"""One canonical operation at a time: the current generation's mapping, in the right lane of its source."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from google.protobuf.message import Message
 
-from his_db.generation import CompiledWatch, Generation
+from his_db.engine import Session
+from his_db.errors import AnswerTooLarge, HisUnavailable, OperationNotMapped
+from his_db.generation import CompiledOperation, CompiledWatch, Generation
+from his_db.lane import Lane
+from his_db.source import Source
+
+MAX_BYTES: Final = 4 * 1024 * 1024  # design 2-contract: an agent never returns more than this in one message
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a watch sees now: key text and raw row of each row, and when it was read (aware, site's zone)."""
+    """What a watch sees: key text and raw row of each row, when it was read (aware), rows left out without a key."""
 
     rows: list[tuple[str, tuple[Any, ...]]]
     now: datetime
@@ -22,13 +30,25 @@ class Snapshot:
 
 
 class HisAccess:
+    """The HIS of one site. Every error is one of `his_db.errors`. Deadlines are instants of `time.monotonic`.
+
+    `clock` gives aware datetimes; its zone does not matter, for mappings use the zone of their site.
+    """
+
     def __init__(
-        self, sources: Mapping[str, Any], generation: Generation, *, clock: Callable[[], datetime] | None = None
+        self,
+        sources: Mapping[str, Source],
+        generation: Generation,
+        *,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
+        self._sources = sources
         self._generation = generation
+        self._clock = clock or _now
 
     @property
     def generation(self) -> Generation:
+        """The mappings in use. Setting it switches at once; calls that run keep the one they began with."""
         return self._generation
 
     @generation.setter
@@ -36,16 +56,66 @@ class HisAccess:
         self._generation = generation
 
     async def read(self, operation: str, request: Message, *, deadline: float | None = None) -> Message:
-        raise NotImplementedError
+        """Run a reading operation in the read lane. Raises OperationNotMapped and the other errors of the room."""
+        compiled = self._compiled(operation, reads=True)
+        now = self._clock()
+
+        def work(session: Session) -> Message:
+            return compiled.run(session, request, now=now)
+
+        if compiled.timeout is not None:
+            limit = time.monotonic() + compiled.timeout.total_seconds()
+            deadline = limit if deadline is None else min(deadline, limit)
+        response = await self._lane(compiled.source, "read").run(work, deadline=deadline)
+        if response.ByteSize() > MAX_BYTES:
+            raise AnswerTooLarge(f"{operation}: the answer is larger than {MAX_BYTES} bytes")
+        return response
 
     async def write(self, operation: str, request: Message, *, key: str, deadline: float | None = None) -> Message:
-        raise NotImplementedError
+        """Run a writing operation in one transaction of the write lane, its answers included.
+
+        `key` seeds `$key`: the same for every retry of the same request_id. `deadline` bounds the waiting only.
+        """
+        compiled = self._compiled(operation, reads=False)
+        now = self._clock()
+
+        def work(session: Session) -> Message:
+            return compiled.run(session, request, now=now, key=key)
+
+        return await self._lane(compiled.source, "write").transact(
+            work,
+            deadline=deadline,
+            may_commit_inside=compiled.commits != "caller",
+            autocommit=compiled.commits == "procedure",
+        )
 
     def watch_names(self) -> tuple[str, ...]:
-        raise NotImplementedError
+        """Names of the watches in use."""
+        return tuple(self._generation.watches)
 
     def watch(self, name: str) -> CompiledWatch:
-        raise NotImplementedError
+        """A watch by name. Raises KeyError when the generation has none."""
+        return self._generation.watches[name]
 
     async def snapshot(self, name: str) -> Snapshot:
-        raise NotImplementedError
+        """All rows that a watch sees now, read in the watch lane. Raises KeyError, and the errors of the room."""
+        watch = self.watch(name)
+        now = self._clock()
+        rows, refused = await self._lane(watch.source, "watch").run(lambda session: watch.read(session, now=now))
+        return Snapshot(rows, now.astimezone(watch.zone), refused)
+
+    def _compiled(self, operation: str, *, reads: bool) -> CompiledOperation:
+        compiled = self._generation.operation(operation)
+        if compiled.is_read != reads:
+            raise OperationNotMapped(operation, "")
+        return compiled
+
+    def _lane(self, source: str, lane: str) -> Lane:
+        found = self._sources.get(source)
+        if found is None:
+            raise HisUnavailable(f"there is no source {source}")
+        return found.lane(lane)
+
+
+def _now() -> datetime:
+    return datetime.now(ZoneInfo("UTC"))

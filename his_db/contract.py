@@ -51,6 +51,8 @@ class ContractOperation:
     name: str
     method: MethodDescriptor
     full_method: str
+    request: Descriptor
+    response: Descriptor
     request_class: type[Message]
     response_class: type[Message]
     is_read: bool
@@ -84,6 +86,8 @@ def _operation(service: str, method: MethodDescriptor) -> ContractOperation:
         name=name,
         method=method,
         full_method=f"/{PACKAGE}.{service}/{method.name}",
+        request=method.input_type,
+        response=response,
         request_class=GetMessageClass(method.input_type),
         response_class=GetMessageClass(response),
         is_read=level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS,

@@ -73,7 +73,7 @@ class ParameterKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a procedure call, in the procedure's order. ``type`` is the engine's own type name, may be empty."""
+    """One parameter of a procedure, in the procedure's order. ``type``: the engine's own type name, may be empty."""
 
     name: str
     kind: ParameterKind = ParameterKind.IN
@@ -139,7 +139,7 @@ class Engine(Protocol):
     """A kind of database. One instance per source."""
 
     name: str
-    driver_error: type[Exception]  # base class of the driver's exceptions (PEP 249 ``Error``)
+    driver_errors: tuple[type[Exception], ...]  # what sessions raise: the driver's PEP 249 ``Error`` and our own
 
     def open(self, *, read_only: bool, statement_timeout: timedelta | None = None) -> Session:
         """Open a connection with time-outs, charset and isolation set. Raises the driver's exception."""
@@ -151,7 +151,7 @@ class Engine(Protocol):
         """The error's code and the object it names: English, without values or patient data, fit for a log."""
 
     def sentence(self, error: BaseException) -> str:
-        """The sentence the HIS itself raised (RAISE EXCEPTION, RAISERROR), else "". May name a patient: never logged."""
+        """What the HIS itself said (RAISE EXCEPTION, RAISERROR), else "". Never logged: it may name a patient."""
 
     def server_version(self, session: Session) -> str:
         """Version text of the server, for status and doctor."""

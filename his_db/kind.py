@@ -44,8 +44,8 @@ class Kind(Protocol):
     """One kind. Stateless; made without arguments."""
 
     name: ClassVar[str]
-    commits: ClassVar[bool]
-    """Whether a mapping of this kind has a key `commits`."""
+    effects: ClassVar[frozenset[str]]
+    """What it can do: "read", "write"."""
 
     def keys(self) -> Mapping[str, Field]:
         """The keys of a file of this kind, beside those that every operation file has."""

@@ -6,7 +6,10 @@ Nothing is imported until it is asked for, so that no driver is loaded that the 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from his_db.sample import SampleHis
 
 ENGINES: dict[str, str] = {
     "sqlite": "his_db.engines.sqlite:SqliteEngine",
@@ -25,6 +28,12 @@ SAMPLES: dict[str, str] = {
     "zebone": "his_db.samples.zebone:ZeboneSample",
     "winning": "his_db.samples.winning:WinningSample",
 }
+
+
+def load_sample(name: str) -> SampleHis:
+    """The sample HIS of that name. Raises KeyError when there is none."""
+    sample: SampleHis = load(SAMPLES[name])()
+    return sample
 
 
 def load(entry: str) -> Any:

@@ -39,7 +39,7 @@ _WRITING: Final = frozenset({"write"})
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """Whether the database answers. ``since``: when ``ok`` last changed (UTC); ``detail`` holds no values or passwords."""
+    """Whether the database answers. ``since``: when ``ok`` last changed (UTC); ``detail``: no values, no passwords."""
 
     ok: bool
     since: datetime
@@ -114,7 +114,8 @@ def engine_for(settings: SourceSettings) -> Engine:
     """The engine of the settings, loaded from the registry. Raises ValueError when the registry does not know it."""
     entry = registry.ENGINES.get(settings.engine)
     if entry is None:
-        raise ValueError(f"source {settings.name}: unknown engine {settings.engine!r}; known: {', '.join(registry.ENGINES)}")
+        known = ", ".join(registry.ENGINES)
+        raise ValueError(f"source {settings.name}: unknown engine {settings.engine!r}; known: {known}")
     engine: Engine = registry.load(entry)(settings)
     return engine
 
@@ -136,7 +137,9 @@ def settings_from_url(name: str, url: str) -> SourceSettings:
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     path = unquote(parts.path[1:])
     if engine == "sqlite" and parts.netloc:
-        raise ValueError(f"source {name}: a SQLite url has three slashes (sqlite:///file) or four (sqlite:////abs/file)")
+        raise ValueError(
+            f"source {name}: a SQLite url has three slashes (sqlite:///file) or four (sqlite:////abs/file)"
+        )
     if not path:
         raise ValueError(f"source {name}: the url names no database")
     standard = SourceSettings(name=name, engine=engine, database=path)

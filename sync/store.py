@@ -74,9 +74,10 @@ class CommandState(enum.Enum):
 class CommandRow:
     """One command of the ledger.
 
-    ``order_key`` is 160's order number, empty for a patient's record. ``natural_key`` is ``kind:value``, never a document
-    number in clear. ``request`` is the request without personal data (with what the probe needs of it while the command
-    is open), ``result`` the serialised answer of a DONE command. ``detail`` holds no personal data.
+    ``order_key`` is 160's order number, empty for a patient's record. ``natural_key`` is ``kind:value``, never a
+    document number in clear. ``request`` is the request without personal data (with what the probe needs of it while
+    the command is open), ``result`` the serialised answer of a DONE command. ``detail`` holds no personal data.
+    ``finished_time``: when it ended; for UNKNOWN, since when the outcome is not known.
     """
 
     request_id: str
@@ -137,15 +138,16 @@ class EventCounts:
 
 @dataclass(frozen=True, slots=True)
 class RowState:
-    """Last known state of one HIS row. ``message`` is None for a row that has vanished; its version lives on.
+    """Last known state of one HIS row. ``message`` is None for a row that is gone for good; its version lives on.
 
-    ``changed_time``: when the agent saw the last change.
+    ``changed_time``: when the agent saw the last change. ``absent``: the row is away, but nothing was made of it.
     """
 
     key: str
     version: int
     message: bytes | None
     changed_time: datetime
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ class CommandTable(Protocol):
         """Open rows, those probed least first, then oldest first."""
 
     def done_by_natural_key(self, operation: str, natural_key: str) -> CommandRow | None:
-        """The first DONE command of that operation and key."""
+        """The last DONE command of that operation and key that the HIS itself answered (no replay)."""
 
     def of_order(self, order_key: str) -> Sequence[CommandRow]:
         """All rows of an order, oldest first."""
@@ -180,8 +182,8 @@ class CommandTable(Protocol):
     def listed(self, state: CommandState, limit: int) -> Sequence[CommandRow]:
         """Rows of a state, oldest first."""
 
-    def interrupt_sent(self, detail: str) -> int:
-        """Makes every SENT row UNKNOWN; the number of them."""
+    def interrupt_sent(self, now: datetime, detail: str) -> int:
+        """Makes every SENT row UNKNOWN since ``now``; the number of them."""
 
     def counts(self) -> Mapping[CommandState, int]: ...
 
@@ -268,7 +270,10 @@ class Store(Protocol):
         """
 
     async def read(self, unit: Callable[[Transaction], T]) -> T:
-        """Runs the unit on one snapshot of what is committed. Raises what the unit raised, StoreUnavailable, StoreClosed."""
+        """Runs the unit on one snapshot of what is committed.
+
+        Raises what the unit raised, StoreUnavailable, StoreClosed.
+        """
 
     async def close(self) -> None:
         """Commits what waits, then frees the file and its lock. May be called twice."""

@@ -39,7 +39,8 @@ class SqlCommandTable:
     def put(self, row: CommandRow) -> None:
         values = {name: getattr(row, name) for name in _NAMES}
         values["state"] = row.state.value
-        changed = self._connection.execute(update(COMMANDS).where(COMMANDS.c.request_id == row.request_id).values(values))
+        changes = update(COMMANDS).where(COMMANDS.c.request_id == row.request_id).values(values)
+        changed = self._connection.execute(changes)
         if not changed.rowcount:
             self._connection.execute(COMMANDS.insert().values(values))
 
@@ -60,7 +61,8 @@ class SqlCommandTable:
             COMMANDS.c.natural_key == natural_key,
             COMMANDS.c.operation == operation,
             COMMANDS.c.state == CommandState.DONE.value,
-        ).order_by(*_OLDEST)
+            COMMANDS.c.replay_of == "",
+        ).order_by(COMMANDS.c.finished_time.desc(), COMMANDS.c.request_id)
         found = self._connection.execute(statement.limit(1)).first()
         return None if found is None else _row(found)
 
@@ -74,9 +76,10 @@ class SqlCommandTable:
         statement = _SELECT.where(COMMANDS.c.state == state.value).order_by(*_OLDEST).limit(limit)
         return [_row(row) for row in self._connection.execute(statement)]
 
-    def interrupt_sent(self, detail: str) -> int:
+    def interrupt_sent(self, now: datetime, detail: str) -> int:
+        values = {"state": CommandState.UNKNOWN.value, "finished_time": now, "detail": detail}
         statement = update(COMMANDS).where(COMMANDS.c.state == CommandState.SENT.value)
-        return self._connection.execute(statement.values(state=CommandState.UNKNOWN.value, detail=detail)).rowcount
+        return self._connection.execute(statement.values(values)).rowcount
 
     def counts(self) -> Mapping[CommandState, int]:
         found = self._connection.execute(select(COMMANDS.c.state, func.count()).group_by(COMMANDS.c.state))

@@ -15,9 +15,9 @@ from sync.store_schema import EVENTS
 _NAMES = tuple(field.name for field in fields(EventRow))
 _SELECT = select(*(EVENTS.c[name] for name in _NAMES))
 # Spelled out, not bound: only so does the planner see that the partial indexes apply.
-_ACKED, _PENDING, _DEAD = (
-    literal_column(f"'{state.value}'") for state in (EventState.ACKED, EventState.PENDING, EventState.DEAD)
-)
+_ACKED: ColumnElement[str] = literal_column(f"'{EventState.ACKED.value}'")
+_PENDING: ColumnElement[str] = literal_column(f"'{EventState.PENDING.value}'")
+_DEAD: ColumnElement[str] = literal_column(f"'{EventState.DEAD.value}'")
 _OPEN = EVENTS.c.state != _ACKED
 
 
@@ -106,7 +106,7 @@ class SqlEventTable:
     def counts(self) -> EventCounts:
         connection = self._connection
         found = connection.execute(select(EVENTS.c.state, func.count()).group_by(EVENTS.c.state)).all()
-        by_state: dict[str, int] = {state: count for state, count in found}
+        by_state = {str(state): int(count) for state, count in found}
         parked = select(func.count()).where(_OPEN, EVENTS.c.state == _PENDING, _earlier_open(state=_DEAD))
         oldest = select(func.min(EVENTS.c.created_time)).where(_OPEN, EVENTS.c.state == _PENDING)
         return EventCounts(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, select
 from sync.store import RowState, StreamRow
 from sync.store_schema import HIS_ROWS, STREAMS
 
-_COLUMNS = (HIS_ROWS.c.key, HIS_ROWS.c.version, HIS_ROWS.c.message, HIS_ROWS.c.changed_time)
+_COLUMNS = (HIS_ROWS.c.key, HIS_ROWS.c.version, HIS_ROWS.c.message, HIS_ROWS.c.changed_time, HIS_ROWS.c.absent)
 _KEYS_AT_ONCE = 500  # below the number of bound values that every database takes
 
 
@@ -60,6 +60,7 @@ class SqlRowTable:
                         "version": row.version,
                         "message": row.message,
                         "changed_time": row.changed_time,
+                        "absent": row.absent,
                     }
                     for row in page
                 ],

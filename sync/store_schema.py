@@ -1,4 +1,4 @@
-"""The tables of the state store, version 1. Portable SQLAlchemy Core: SQLite now, PostgreSQL for several agents later."""
+"""The tables of the state store, version 1: SQLAlchemy Core, for SQLite now, for PostgreSQL (several agents) later."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     Index,
@@ -111,5 +112,6 @@ HIS_ROWS = Table(
     Column("version", BigInteger, nullable=False),
     Column("message", LargeBinary),
     Column("changed_time", Instant, nullable=False),
+    Column("absent", Boolean, nullable=False),
     sqlite_with_rowid=False,
 )

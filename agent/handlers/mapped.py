@@ -14,17 +14,17 @@ from agent.handler import CallContext, Handler, StreamHandler
 
 
 class Reader(Protocol):
-    """Runs a mapped read against the HIS (``his_db.access.HisAccess``). ``deadline`` is a reading of time.monotonic()."""
+    """Runs a mapped read against the HIS (``his_db.access.HisAccess``); ``deadline``: a reading of time.monotonic()."""
 
     async def read(self, operation: str, request: Message, *, deadline: float | None = None) -> Message:
         """The answer. Raises HisError."""
 
 
 class Executor(Protocol):
-    """Runs a command once (``sync.executor.CommandExecutor``): ledger, order, probe."""
+    """Runs a command once (``sync.command.CommandExecutor``): ledger, order, probe."""
 
     async def execute(self, operation: str, request: Message, *, deadline: float | None = None) -> Message:
-        """The answer, also of an earlier call with the same request_id. Raises HisError and errors with a ``reason``."""
+        """The answer, also of an earlier call with this request_id. Raises HisError and errors with a ``reason``."""
 
 
 def mapped_read(reader: Reader, operation: str) -> Handler:

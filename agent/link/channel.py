@@ -96,18 +96,28 @@ class GrpcFrames:
 
     def __init__(self, call: grpc.aio.StreamStreamCall[relay_pb2.AttachRequest, relay_pb2.AttachResponse]) -> None:
         self._call = call
+        self.unreadable = 0
+        """Frames that were no protobuf; gRPC gives None for them."""
 
     async def read(self) -> relay_pb2.AttachResponse | None:
-        """Implements FrameStream."""
+        """Implements FrameStream. A frame that cannot be read is passed over: it must not cost the others the link."""
+        while True:
+            frame = await self._read()
+            if isinstance(frame, relay_pb2.AttachResponse):
+                return frame
+            if frame is grpc.aio.EOF:
+                return None
+            self.unreadable += 1
+
+    async def _read(self) -> object:
         try:
-            frame = await self._call.read()
+            return await self._call.read()
         except grpc.aio.AioRpcError as error:
             raise broken_by(error) from None
         except asyncio.CancelledError:
             if cancelled_by_peer():
                 raise LinkBroken("closed", "the relay cancelled the stream") from None
             raise
-        return frame if isinstance(frame, relay_pb2.AttachResponse) else None  # EOF is an object of its own class
 
     async def write(self, frame: relay_pb2.AttachRequest) -> None:
         """Implements FrameStream."""
@@ -115,7 +125,7 @@ class GrpcFrames:
             await self._call.write(frame)
         except grpc.aio.AioRpcError as error:
             raise broken_by(error) from None
-        except asyncio.InvalidStateError:
+        except (asyncio.InvalidStateError, grpc.aio.BaseError):
             raise LinkBroken("closed", "the stream is over") from None
         except asyncio.CancelledError:
             if cancelled_by_peer():
@@ -126,5 +136,5 @@ class GrpcFrames:
         """Implements FrameStream."""
         try:
             await self._call.done_writing()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        except (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
             raise LinkBroken("closed", "the stream is over") from None

@@ -27,6 +27,11 @@ class Heartbeat:
         """Any frame of the peer is a sign of life."""
         self._heard = self._timing.monotonic()
 
+    @property
+    def in_doubt(self) -> bool:
+        """Nothing was heard for half the time after which silence means death: an answer to a ping is missing."""
+        return self._timing.monotonic() - self._heard > self._dead_after / 2
+
     def hurry(self, peer_dead_after: float) -> None:
         """The peer gives up sooner than we do: ping often enough for it."""
         if peer_dead_after > 0:

@@ -119,7 +119,7 @@ class RelayLink:
         self.state.dials += 1
         channel = self._dial(self._target)
         try:
-            call = relay_pb2_grpc.RelayServiceAsyncStub(channel).Attach()
+            call = relay_pb2_grpc.RelayServiceStub(channel).Attach()
             self._channel = channel
             self._session = LinkSession(
                 GrpcFrames(call),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Protocol
 
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, status_pb2
 from his160.v1 import reason_pb2, relay_pb2
 
@@ -68,6 +69,11 @@ class AttachedAgent:
         """False once either side has said goodbye."""
         return not (self._agent_leaves or self._goodbye_said)
 
+    @property
+    def in_doubt(self) -> bool:
+        """The agent has been silent for so long that another connection, if there is one, is the better choice."""
+        return self._heartbeat.in_doubt
+
     async def greet(self) -> relay_pb2.LinkSettings:
         """The agent's Settings. Raises LinkBroken. The caller checks them, then lets ``run`` answer with ours."""
         try:
@@ -112,7 +118,7 @@ class AttachedAgent:
 
     async def call(
         self, method: str, payload: bytes, *, timeout: timedelta | None = None, caller: str = ""
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Call into the site: the serialised responses. Raises CallFailed with the status that came back.
 
         Closing the iterator early gives the call up (LinkCancel).
@@ -128,7 +134,7 @@ class AttachedAgent:
         try:
             while (message := await answer.next_message()) is not None:
                 yield message
-            status = status_pb2.Status.FromString(answer.status)
+            status = _status(answer.status)
             if status.code != code_pb2.OK:
                 raise CallFailed(status)
         finally:
@@ -185,3 +191,11 @@ class AttachedAgent:
     def _send(self, frame: relay_pb2.AttachResponse) -> None:
         self._out.append(frame)
         self._something.set()
+
+
+def _status(content: bytes) -> status_pb2.Status:
+    """The status of a call's end; one that cannot be read leaves the outcome unknown."""
+    try:
+        return status_pb2.Status.FromString(content)
+    except DecodeError:
+        return to_status(CallRefused(reason_pb2.REASON_OUTCOME_UNKNOWN))

@@ -1,7 +1,7 @@
 """The sandbox's events: an append-only file of protobuf records, each with a checksum, and an index in memory.
 
-The first arrival of an event is a record with the event, every later one a record with its id only. A torn record at the
-end (power cut) was never acknowledged, so it is cut off when the file is opened.
+The first arrival of an event is a record with the event, every later one a record with its id only. A torn record at
+the end (power cut) was never acknowledged, so it is cut off when the file is opened.
 """
 
 from __future__ import annotations
@@ -135,6 +135,8 @@ def _unframed(content: bytes, offset: int) -> tuple[sandbox_pb2.StoredEvent | No
     if start > len(content):
         return None, len(content)
     length, checksum = _HEADER.unpack_from(content, offset)
+    if length == 0:
+        return None, len(content)  # no record is empty: a tail that the file system filled with zeros
     record = content[start : start + length]
     if len(record) < length or zlib.crc32(record) != checksum:
         return None, min(start + length, len(content))

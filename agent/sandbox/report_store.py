@@ -1,7 +1,7 @@
 """Reports that agents publish: rows by run, with the place where a cut upload goes on.
 
-A run is stored as one file of length-prefixed pages. The checksum in the last page is SHA-256 over the rows, each as its
-deterministic serialisation, in order.
+A run is stored as one file of length-prefixed pages. The checksum in the last page is SHA-256 over the rows, each as
+its deterministic serialisation, in order.
 """
 
 from __future__ import annotations

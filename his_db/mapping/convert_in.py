@@ -10,14 +10,15 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from google.protobuf import timestamp_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.type import date_pb2, timeofday_pb2
 
-from google.protobuf import timestamp_pb2
 from his_db import contract
 from his_db.mapping.formats import Moment, compile_parser
 from his_db.mapping.model import CodeMap, FieldSpec
@@ -34,7 +35,8 @@ _RANGES: Final[Mapping[int, tuple[int, int]]] = {
     FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
 }
 _EXACT_FLOAT: Final = 2**53
-_EPOCH: Final = datetime(1970, 1, 1)
+_CACHED: Final = 256  # a column of clinic dates or times has few different values
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, compared with naive UTC only
 _DAY: Final = timedelta(days=1)
 
 
@@ -100,7 +102,9 @@ def _decimal(value: Any) -> Decimal:
     if isinstance(value, (int, Decimal)):
         number = Decimal(value)
     elif isinstance(value, float):
-        number = Decimal(repr(value))  # repr: the shortest text that means this float, 12.3 and not 12.300000000000000711
+        number = Decimal(
+            repr(value)
+        )  # repr: the shortest text that means this float, 12.3 and not 12.300000000000000711
     elif isinstance(value, str):
         number = _decimal_of_text(value.strip())
     else:
@@ -181,8 +185,8 @@ def _bool_converter(true: tuple[Any, ...] | None) -> Convert:
     return lambda value: code_text(value) in known
 
 
-def _parsed(parse: Callable[[str], Moment | None], value: Any) -> Moment:
-    moment = parse(plain_text(value).strip())
+def _parsed(parse: Callable[[str], Moment | None], value: str) -> Moment:
+    moment = parse(value.strip())
     if moment is None:
         raise Unconvertible("is text that has not the format of the mapping")
     return moment
@@ -192,14 +196,18 @@ def date_converter(formats: tuple[str, ...]) -> Convert:
     """google.type.Date from a native date or datetime, or from text (or digits as a number) in one of the formats."""
     parse = compile_parser(formats) if formats else None
 
-    def convert(value: Any) -> date_pb2.Date:
-        if isinstance(value, date):
-            return date_pb2.Date(year=value.year, month=value.month, day=value.day)
+    @lru_cache(maxsize=_CACHED)
+    def read(value: str) -> date_pb2.Date:
         if parse is None:
             raise Unconvertible("is no native date, and the mapping has no format for it")
         year, month, day = _parsed(parse, value)[:3]
         _day(year, month, day)
         return date_pb2.Date(year=year, month=month, day=day)
+
+    def convert(value: Any) -> date_pb2.Date:
+        if isinstance(value, date):
+            return date_pb2.Date(year=value.year, month=value.month, day=value.day)
+        return read(plain_text(value))
 
     return convert
 
@@ -212,8 +220,16 @@ def _day(year: int, month: int, day: int) -> date:
 
 
 def time_converter(formats: tuple[str, ...]) -> Convert:
-    """google.type.TimeOfDay from a native time, datetime or timedelta (MySQL TIME), or from text. 24:00:00 is allowed."""
+    """google.type.TimeOfDay from a native time, datetime or timedelta (MySQL TIME), or from text. 24:00:00 is one."""
     parse = compile_parser(formats) if formats else None
+
+    @lru_cache(maxsize=_CACHED)
+    def read(value: str) -> timeofday_pb2.TimeOfDay:
+        if parse is None:
+            raise Unconvertible("is no native time, and the mapping has no format for it")
+        hour, minute, second, micro = _parsed(parse, value)[3:]
+        _check_clock(hour, minute, second, micro)
+        return timeofday_pb2.TimeOfDay(hours=hour, minutes=minute, seconds=second, nanos=micro * 1000)
 
     def convert(value: Any) -> timeofday_pb2.TimeOfDay:
         if isinstance(value, (time, datetime)):
@@ -224,11 +240,8 @@ def time_converter(formats: tuple[str, ...]) -> Convert:
             minute, second = divmod(value.days * 86400 + value.seconds, 60)
             hour, minute = divmod(minute, 60)
             micro = value.microseconds
-        elif parse is None:
-            raise Unconvertible("is no native time, and the mapping has no format for it")
         else:
-            hour, minute, second, micro = _parsed(parse, value)[3:]
-        _check_clock(hour, minute, second, micro)
+            return read(plain_text(value))
         return timeofday_pb2.TimeOfDay(hours=hour, minutes=minute, seconds=second, nanos=micro * 1000)
 
     return convert
@@ -257,7 +270,7 @@ def timestamp_converter(formats: tuple[str, ...], zone: ZoneInfo) -> Convert:
             return timestamp(value, zone)
         if parse is None:
             raise Unconvertible("is no native date and time, and the mapping has no format for it")
-        return timestamp(_datetime(_parsed(parse, value)), zone)
+        return timestamp(_datetime(_parsed(parse, plain_text(value))), zone)
 
     return convert
 

@@ -55,7 +55,7 @@ def _steps(transform: Transform, codes: Mapping[str, CodeMap]) -> tuple[Change, 
 
 
 def backwards(codes: CodeMap) -> Change:
-    """Contract value -> HIS code. The first pair of a value that is not `back = false` wins; the check allows only one."""
+    """Contract value -> HIS code. One pair of each value is not `back = false`: the check sees to it."""
     table: dict[str, Any] = {}
     for pair in codes.pairs:
         if pair.back:

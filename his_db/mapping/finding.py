@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from his_db.document.finding import Words, listed, nearest
+from his_db.document.finding import NOTHING, Words, listed, nearest
 from his_db.document.located import Document, Path
 from his_db.document.problem import Problem, Problems, Severity
 
@@ -68,17 +68,17 @@ class Reporter:
     document: Document
     problems: Problems
 
-    def value(self, code: str, path: Path, message: Words, fix: Words = Words("", "")) -> None:
+    def value(self, code: str, path: Path, message: Words, fix: Words = NOTHING) -> None:
         """An error about the value at `path`."""
         place = self.document.value_place(path)
         self.problems.add(Problem(place, code, message.en, message.zh, fix.en, fix.zh))
 
-    def key(self, code: str, path: Path, message: Words, fix: Words = Words("", "")) -> None:
+    def key(self, code: str, path: Path, message: Words, fix: Words = NOTHING) -> None:
         """An error about the key or header at `path`."""
         place = self.document.place(path)
         self.problems.add(Problem(place, code, message.en, message.zh, fix.en, fix.zh))
 
-    def warn(self, code: str, path: Path, message: Words, fix: Words = Words("", "")) -> None:
+    def warn(self, code: str, path: Path, message: Words, fix: Words = NOTHING) -> None:
         """A warning about the value at `path`."""
         place = self.document.value_place(path)
         self.problems.add(Problem(place, code, message.en, message.zh, fix.en, fix.zh, Severity.WARNING))

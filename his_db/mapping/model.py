@@ -1,4 +1,4 @@
-"""What the files of a mapping set say, as records: made by the loader after the shape check, read by checks and kinds."""
+"""What the files of a mapping set say, as records: made after the shape check, read by checks and kinds."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -96,8 +97,15 @@ def _packed(key: Any) -> Any:
 def _unpacked(packed: Any) -> Any:
     if isinstance(packed, (str, int)) and not isinstance(packed, bool):
         return packed
-    ((sort, text),) = packed.items() if isinstance(packed, dict) else ()
-    return {"n": Decimal, "t": datetime.fromisoformat, "d": date.fromisoformat}[sort](text)
+    if not isinstance(packed, dict) or len(packed) != 1:
+        raise ValueError("not a packed key")
+    ((sort, text),) = packed.items()
+    readers: Mapping[str, Callable[[str], Any]] = {
+        "n": Decimal,
+        "t": datetime.fromisoformat,
+        "d": date.fromisoformat,
+    }
+    return readers[sort](text)
 
 
 def _invalid(detail: str) -> HisRefused:

@@ -16,7 +16,7 @@ from his_db import contract
 DATE: Final = "google.type.Date"
 TIME: Final = "google.type.TimeOfDay"
 TIMESTAMP: Final = "google.protobuf.Timestamp"
-_EPOCH: Final = datetime(1970, 1, 1)
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, made aware below
 _SORTS: Final[Mapping[int, str]] = {
     FieldDescriptor.TYPE_STRING: "text",
     FieldDescriptor.TYPE_BOOL: "bool",
@@ -31,7 +31,7 @@ _SORTS: Final[Mapping[int, str]] = {
 
 
 def sort_of(field: FieldDescriptor) -> str:
-    """text, int, money, bool, enum, date, time, timestamp, message, map, list, or empty for what no mapping can fill."""
+    """text, int, money, bool, enum, date, time, timestamp, message, map, list, or empty for what none can fill."""
     if contract.is_map(field):
         return "map"
     if field.is_repeated:
@@ -94,7 +94,12 @@ def getter(fields: tuple[FieldDescriptor, ...], zone: ZoneInfo) -> Callable[[Mes
 
 
 def _moment_getter(reach: Callable[[Message], Any], name: str, sort: str, zone: ZoneInfo) -> Callable[[Message], Any]:
-    read = {"date": _date, "time": _time, "timestamp": lambda value: local(value, zone)}[sort]
+    readers: Mapping[str, Callable[[Any], Any]] = {
+        "date": _date,
+        "time": _time,
+        "timestamp": lambda value: local(value, zone),
+    }
+    read = readers[sort]
 
     def get(message: Message) -> Any:
         inner = reach(message)

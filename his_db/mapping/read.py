@@ -110,9 +110,11 @@ def operation_of(
 ) -> OperationMapping:
     """An operation file."""
     answer = values.get("answer", [])
-    answers = [(answer, ("answer",))] if isinstance(answer, dict) else []
-    if isinstance(answer, list):
-        answers = [(item, ("answer", at)) for at, item in enumerate(answer)]
+    answers: list[tuple[Table, Path]] = []
+    if isinstance(answer, dict):
+        answers.append((answer, ("answer",)))
+    elif isinstance(answer, list):
+        answers.extend((item, ("answer", at)) for at, item in enumerate(answer))
     return OperationMapping(
         operation=operation,
         document=document,

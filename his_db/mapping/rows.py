@@ -109,9 +109,7 @@ def column_places(columns: tuple[str, ...], wanted: Sequence[str], label: str) -
     return {name: at for at, name in enumerate(folded)}
 
 
-def _tree(
-    descriptor: Descriptor, fields: Sequence[FieldSpec], codes: Mapping[str, CodeMap], zone: ZoneInfo
-) -> _Node:
+def _tree(descriptor: Descriptor, fields: Sequence[FieldSpec], codes: Mapping[str, CodeMap], zone: ZoneInfo) -> _Node:
     root = _node(descriptor, "", required=True)
     for spec in fields:
         path = resolve(descriptor, spec.to)

@@ -279,7 +279,10 @@ def _registration(
     changed, changed_by, refund_no = None, "", ""
     order_no = f"16{booked:%y%m%d}{index:07d}"
     if state in ("CANCELLED", "REFUNDED"):
-        changed = (paid or booked) + datetime.timedelta(minutes=rng.randint(15, 90))
+        begin = paid or booked
+        until = min(schedule.start(number), datetime.datetime.combine(today, datetime.time()))
+        room = 90 if on_site else max(int((until - begin).total_seconds()) // 60 - 1, 15)
+        changed = begin + datetime.timedelta(minutes=rng.randint(min(15, room), room))
         changed_by = operator if channel != "kiosk" and rng.random() < 0.6 else rng.choice(CASHIERS)
         if state == "REFUNDED" and changed_by == operator and not on_site:
             refund_no = f"R{order_no}"

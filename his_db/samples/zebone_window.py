@@ -177,14 +177,14 @@ class ZeboneWindow:
             _log(connection, schedule_id, "5", employee, now, "恢复出诊")
 
     def replace_doctor(self, schedule_id: str, doctor_id: str, *, operator: str) -> None:
-        """Another PK_SCHRES on the schedule; open appointments follow. `doctor_id` is PK_EMP."""
+        """Another PK_SCHRES on the schedule; open appointments follow. `doctor_id` is 工号 or PK_EMP."""
         now = self._now()
         with self._transaction() as connection:
             employee = _employee(connection, operator)
             resource = one(
                 connection,
-                "SELECT r.PK_SCHRES AS res, e.NAME_EMP AS doctor FROM SCH_RESOURCE r JOIN BD_OU_EMPLOYEE e "
-                "ON e.PK_EMP=r.PK_EMP WHERE r.PK_EMP=:doc AND r.DEL_FLAG='0' AND e.FLAG_ACTIVE='1'",
+                "SELECT r.PK_SCHRES AS res, r.PK_EMP AS emp, e.NAME_EMP AS doctor FROM SCH_RESOURCE r JOIN BD_OU_EMPLOYEE e "
+                "ON e.PK_EMP=r.PK_EMP WHERE :doc IN (r.PK_EMP, e.CODE_EMP) AND r.DEL_FLAG='0' AND e.FLAG_ACTIVE='1'",
                 doc=doctor_id,
             )  # fmt: skip
             schedule = one(connection, "SELECT PK_SCHRES FROM SCH_SCH WHERE PK_SCH=:sch", sch=schedule_id)
@@ -202,7 +202,7 @@ class ZeboneWindow:
                 connection,
                 "UPDATE SCH_APPT SET PK_SCHRES=:res, PK_EMP_PHY=:doc, NAME_EMP_PHY=:doctor, TS=:now "
                 "WHERE PK_SCH=:sch AND EU_STATUS IN ('0','1')",
-                doc=doctor_id, doctor=resource["doctor"], **binds,
+                doc=resource["emp"], doctor=resource["doctor"], **binds,
             )  # fmt: skip
             old = str(schedule["PK_SCHRES"])
             _log(connection, schedule_id, "4", employee, now, "替诊", old=old, new=str(resource["res"]))

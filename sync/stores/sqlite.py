@@ -89,11 +89,10 @@ class SqliteStore:
     def __init__(
         self, path: Path, clock: Clock, *, exclusive: bool = True, max_pages: int = 0, busy: timedelta = _BUSY
     ) -> None:
-        self._clock = clock
         self._lock = StoreLock(path) if exclusive else None
         self._engine = _engine(path, max_pages, busy)
         try:
-            _prepare(self._engine, path)
+            _prepare(self._engine, path, clock)
         except BaseException:
             self._release()
             raise
@@ -143,13 +142,16 @@ def _engine(path: Path, max_pages: int, busy: timedelta) -> Engine:
     )
 
 
-def _prepare(engine: Engine, path: Path) -> None:
-    """Makes the tables in a new file; checks the version of an old one. Raises StoreTooNew, StoreCorrupt, StoreUnavailable."""
+def _prepare(engine: Engine, path: Path, clock: Clock) -> None:
+    """Makes the tables in a new file; checks the version of an old one.
+
+    Raises StoreTooNew, StoreCorrupt, StoreUnavailable.
+    """
     try:
         if not path.exists():  # the file holds names of patients: only the agent's account reads it
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         with engine.connect() as connection:
-            _create(connection)
+            _create(connection, clock)
             version = connection.execute(select(METADATA.c.value).where(METADATA.c.name == "schema_version")).scalar()
     except OSError as error:
         raise StoreUnavailable(f"the state store cannot be opened: {error.strerror}") from error
@@ -163,13 +165,15 @@ def _prepare(engine: Engine, path: Path) -> None:
         )
 
 
-def _create(connection: Connection) -> None:
+def _create(connection: Connection, clock: Clock) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
     try:
         tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
         if not tables:
             TABLES.create_all(connection, checkfirst=False)
-            connection.execute(METADATA.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
+            made = clock().isoformat(timespec="seconds")
+            facts = [("schema_version", str(SCHEMA_VERSION)), ("created_time", made)]
+            connection.execute(METADATA.insert(), [{"name": name, "value": value} for name, value in facts])
         elif "metadata" not in tables:
             raise StoreCorrupt("the file is a SQLite database of something else, not a state store of his160")
         connection.exec_driver_sql("COMMIT")
@@ -267,7 +271,10 @@ class _Lane:
 
 
 def _write_group(connection: Connection, jobs: Sequence[_Job]) -> Sequence[_Outcome]:
-    """Runs the jobs in one transaction, each in a savepoint, and commits. Raises DBAPIError, _GroupLost: nothing was kept."""
+    """Runs the jobs in one transaction, each in a savepoint, and commits.
+
+    Raises DBAPIError, _GroupLost: nothing was kept.
+    """
     transaction = SqlTransaction.of(connection)
     outcomes: list[_Outcome] = []
     try:
@@ -303,7 +310,7 @@ def _run_unit(job: _Job, transaction: SqlTransaction) -> _Outcome:
         return _Outcome(job, job.unit(transaction))
     except DBAPIError as error:
         return _Outcome(job, error=_typed(error))
-    except BaseException as error:  # border of the thread: whatever a unit raises belongs to its caller
+    except BaseException as error:  # noqa: BLE001 - border of the thread: whatever a unit raises belongs to its caller
         return _Outcome(job, error=error)
 
 

@@ -1,0 +1,79 @@
+"""States of the parts for the status board: asked at every snapshot, from what the parts know, without waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from his160.v1 import agent_pb2
+
+from agent.link.relay_link import RelayLinks
+from agent.status import ComponentState, Health
+from his_db.source import Source
+from sync.delivery import Delivery
+from sync.watcher import Watcher
+
+_OK: Final = agent_pb2.HEALTH_OK
+_DEGRADED: Final = agent_pb2.HEALTH_DEGRADED
+_DOWN: Final = agent_pb2.HEALTH_DOWN
+_WATCHER: Final[Mapping[str, Health]] = {
+    "starting": agent_pb2.HEALTH_UNSPECIFIED,
+    "running": _OK,
+    "suspended": _DOWN,
+    "failing": _DOWN,
+}
+
+
+def source_states(sources: Mapping[str, Source]) -> Callable[[], Iterable[ComponentState]]:
+    """``source:his`` and so on: whether the HIS databases answer."""
+
+    def probe() -> Iterable[ComponentState]:
+        for name, source in sources.items():
+            status = source.status()
+            yield ComponentState(
+                f"source:{name}", _OK if status.ok else _DOWN, "" if status.ok else status.detail, status.since
+            )
+
+    return probe
+
+
+def link_states(links: RelayLinks) -> Callable[[], Iterable[ComponentState]]:
+    """``link:0`` and so on, in the order of the configuration. One link of several that is up is enough to work."""
+
+    def probe() -> Iterable[ComponentState]:
+        lost = _DEGRADED if links.connected() else _DOWN
+        for index, link in enumerate(links.links):
+            state = link.state
+            detail = "" if state.connected else (state.last_detail or "not connected yet")
+            since = state.connected_since or state.lost_since
+            yield ComponentState(f"link:{index}", _OK if state.connected else lost, detail, since)
+
+    return probe
+
+
+def watcher_states(watchers: Iterable[Watcher]) -> Callable[[], Iterable[ComponentState]]:
+    """``watch:orders`` and so on: whether changes of the HIS are seen."""
+    known = tuple(watchers)
+
+    def probe() -> Iterable[ComponentState]:
+        for watcher in known:
+            status = watcher.status
+            health = _WATCHER.get(status.state, _DEGRADED)
+            if health == _OK and status.unreadable:
+                health = _DEGRADED
+            detail = status.last_error or (f"{status.unreadable} rows cannot be read" if status.unreadable else "")
+            yield ComponentState(f"watch:{status.stream}", health, "" if health == _OK else detail)
+
+    return probe
+
+
+def delivery_state(delivery: Delivery) -> Callable[[], Iterable[ComponentState]]:
+    """``delivery``: whether events get out. Waiting is no loss, therefore never worse than degraded."""
+
+    def probe() -> Iterable[ComponentState]:
+        status = delivery.status()
+        yield ComponentState(
+            "delivery", _OK if status.connected else _DEGRADED, "" if status.connected else status.last_error
+        )
+
+    return probe

@@ -1,0 +1,154 @@
+"""What every engine needs around a held connection: statements compiled once, and a guard against silent servers.
+
+SQLAlchemy compiles (binds ``:name`` into the driver's own style, per dialect) once per statement; the compiled text
+then runs on a cursor of the held driver connection. Measured: 0.95 of the bare driver, where Core's ``execute`` on a
+held connection keeps 0.65 and brings row objects that nobody here uses.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import weakref
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final, Protocol, TypeVar
+
+from sqlalchemy import text
+from sqlalchemy.engine.interfaces import Dialect
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+_STATEMENTS: Final = 2048  # a mapping set has a few hundred; more means somebody builds SQL with values in it
+HANG_MARGIN: Final = timedelta(seconds=5)  # past the server's own time-outs, before we call it silent
+_GUARD_PERIOD: Final = 1.0  # seconds between two looks at the running calls
+
+# Literals, quoted names, comments, casts, then binds. Dollar quoting and E'' are PostgreSQL's, harmless elsewhere.
+_TOKEN: Final = re.compile(
+    r"""(?P<opaque> (?<!\w)[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/
+          | (?<![\w$])\$(?P<tag>[A-Za-z_]\w*)?\$.*?\$(?(tag)(?P=tag))\$ | ::+ | := )
+      | (?<![:\w\\]):(?P<bind>[^\W\d]\w*)(?P<null>\s+IS\s+(?:NOT\s+)?NULL\b)?
+      | (?P<colon>:)""",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+NULL_SUFFIX: Final = "__isnull"
+
+
+class CallError(Exception):
+    """A call that this engine cannot make as the mapping describes it (classified SCHEMA). Holds no values."""
+
+
+@dataclass(slots=True)
+class Statement:
+    """SQL in the driver's own bind style. ``null_tests``: names whose ``:name IS NULL`` needs a typed bind of its own.
+
+    ``rows_seen`` is the engine's memory of how many rows it gave last (-1: never run).
+    """
+
+    sql: str
+    null_tests: tuple[str, ...]
+    rows_seen: int = field(default=-1)
+
+    def values(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The binds to give to the driver."""
+        if not self.null_tests:
+            return given
+        more = {name + NULL_SUFFIX: None if given[name] is None else True for name in self.null_tests}
+        return {**given, **more}
+
+
+def compile_statement(sql: str, dialect: Dialect, *, typed_null_test: str = "") -> Statement:
+    """Compile ``:name`` binds for a dialect. Colons in literals, comments, quoted names and ``::`` casts are not binds.
+
+    ``typed_null_test``: SQL type to which the bind of ``:name IS NULL`` is cast, as a separate bind, on engines that
+    infer a bind's type from its first use (PostgreSQL refuses ``$1 IS NULL OR column = $1`` for text and NULL).
+    """
+    null_tests: list[str] = []
+
+    def replace(match: re.Match[str]) -> str:
+        name = match["bind"]
+        if name is None:
+            return match[0].replace(":", r"\:")  # SQLAlchemy's escape: literally a colon
+        if not match["null"] or not typed_null_test:
+            return match[0]
+        if name not in null_tests:
+            null_tests.append(name)
+        return f"CAST(:{name}{NULL_SUFFIX} AS {typed_null_test}){match['null']}"
+
+    compiled = text(_TOKEN.sub(replace, sql)).compile(dialect=dialect)
+    return Statement(sql=str(compiled), null_tests=tuple(null_tests))
+
+
+class Compiled(dict[K, V]):
+    """A cache that compiles what it does not hold yet. Shared by threads: a race compiles twice, harmlessly."""
+
+    def __init__(self, make: Callable[[K], V]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: K) -> V:
+        if len(self) >= _STATEMENTS:
+            self.clear()
+        value = self[key] = self._make(key)
+        return value
+
+
+class Guarded(Protocol):
+    """A session that the guard may break. ``busy_until``: time of the guard's clock, 0.0 while nothing runs."""
+
+    busy_until: float
+
+    def abort(self) -> None:
+        """Break the running call, from the guard's thread."""
+
+
+class HangGuard:
+    """Breaks calls whose server neither answers nor times out (a firewall that drops silently, a frozen host).
+
+    Server-side time-outs do not help there, and TCP waits for minutes. One daemon thread per engine, started with
+    the first session; ``check`` is what it does each second.
+    """
+
+    def __init__(self, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._name = name
+        self._sessions: weakref.WeakSet[Guarded] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, session: Guarded) -> None:
+        """Watch a session until it is removed or garbage."""
+        with self._lock:
+            self._sessions.add(session)
+            if self._thread is None and not self._stop.is_set():
+                self._thread = threading.Thread(target=self._loop, name=f"his160-{self._name}-guard", daemon=True)
+                self._thread.start()
+
+    def remove(self, session: Guarded) -> None:
+        """Watch it no longer."""
+        with self._lock:
+            self._sessions.discard(session)
+
+    def check(self) -> int:
+        """Abort every call that is overdue; how many there were."""
+        now = self.clock()
+        with self._lock:
+            overdue = [session for session in self._sessions if 0.0 < session.busy_until < now]
+        for session in overdue:
+            session.abort()
+        return len(overdue)
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._stop.set()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(_GUARD_PERIOD):
+            self.check()

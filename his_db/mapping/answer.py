@@ -1,0 +1,210 @@
+"""`[[result]]`, compiled: result sets -> the response of an operation, with paging and "not found"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from google.protobuf.message import Message
+from his160.v1 import reason_pb2
+
+from his_db import contract
+from his_db.contract import ContractOperation
+from his_db.engine import Rows
+from his_db.errors import AnswerTooLarge, HisRefused, MappingMismatch
+from his_db.kind import Call
+from his_db.mapping.model import FieldSpec, OperationMapping, ResultSpec
+from his_db.mapping.paging import MAX_ROWS
+from his_db.mapping.rows import RowPlan, column_places
+
+# Reason when a result with rows = "one" has none and the mapping says nothing: by what was asked for.
+_NOT_FOUND: Final[Mapping[str, str]] = {
+    "AppointmentService.LockSlot": "SLOT_NOT_FOUND",
+    "CatalogService.ListSlots": "SCHEDULE_NOT_FOUND",
+    "PaymentService.CreatePayment": "APPOINTMENT_NOT_FOUND",
+    "PaymentService.ConfirmPayment": "APPOINTMENT_NOT_FOUND",
+    "PaymentService.RefundPayment": "PAYMENT_NOT_FOUND",
+    "PaymentService.GetPayment": "PAYMENT_NOT_FOUND",
+    "PaymentService.GetRefund": "REFUND_NOT_FOUND",
+}
+_NOT_FOUND_BY_SERVICE: Final[Mapping[str, str]] = {
+    "AppointmentService": "APPOINTMENT_NOT_FOUND",
+    "PatientService": "PATIENT_NOT_FOUND",
+    "InsuranceService": "APPOINTMENT_NOT_FOUND",
+    "CatalogService": "SCHEDULE_NOT_FOUND",
+    "ReportService": "REPORT_NOT_FOUND",
+}
+
+
+def default_not_found(operation: str) -> str:
+    """Short name of the reason for "there is none", by operation."""
+    return _NOT_FOUND.get(operation) or _NOT_FOUND_BY_SERVICE.get(operation.partition(".")[0], "HIS_REFUSED")
+
+
+def reason_value(name: str) -> reason_pb2.Reason.ValueType:
+    """Short name -> value of `his160.v1.Reason`. KeyError when there is none."""
+    return reason_pb2.Reason.Value(f"REASON_{name}")
+
+
+class ResultPlan:
+    """All results of one mapping. Immutable but for the caches of its row plans."""
+
+    __slots__ = ("_operation", "_results")
+
+    def __init__(self, mapping: OperationMapping) -> None:
+        self._operation = mapping.operation
+        zone = ZoneInfo(mapping.site.timezone)
+        self._results = tuple(_Result(spec, mapping, zone) for spec in mapping.results)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the mapping has no result at all."""
+        return not self._results
+
+    def max_rows(self, call: Call) -> int:
+        """Most rows that a statement may give; one more is an error or the sign of a next page."""
+        if not self._results or all(result.spec.rows != "many" for result in self._results):
+            return 1
+        page = call.page
+        return page.size + 1 if page is not None and page.is_keyset else MAX_ROWS
+
+    def answer(self, call: Call, sets: Sequence[Rows], out: Mapping[str, Any] | None = None) -> Message:
+        """The response. `out`: OUT parameters of a procedure, each like a column with one row.
+
+        Raises HisRefused (not found), MappingMismatch, AnswerTooLarge.
+        """
+        response = self._operation.response_class()
+        for result in self._results:
+            result.fill(response, call, sets, out or {})
+        return response
+
+
+class _Result:
+    """One `[[result]]`."""
+
+    __slots__ = ("_name", "_not_found", "_plan", "spec")
+
+    def __init__(self, spec: ResultSpec, mapping: OperationMapping, zone: ZoneInfo) -> None:
+        operation = mapping.operation
+        descriptor = operation.response
+        fields: Sequence[FieldSpec] = spec.fields
+        if spec.rows == "many":
+            item = descriptor.fields_by_name[spec.into].message_type
+            assert item is not None
+            descriptor = item
+        elif spec.into:
+            fields = tuple(replace(field, to=f"{spec.into}.{field.to}") for field in spec.fields)
+        self.spec = spec
+        self._name = operation.name
+        self._not_found = reason_value(spec.not_found or default_not_found(operation.name))
+        extra = (spec.page_key,) if spec.page_key else ()
+        self._plan = RowPlan(
+            descriptor,
+            fields,
+            codes=mapping.site.codes,
+            zone=zone,
+            label=operation.name,
+            extra_columns=extra,
+        )
+
+    def fill(self, response: Message, call: Call, sets: Sequence[Rows], out: Mapping[str, Any]) -> None:
+        found = self._rows(sets, out)
+        if self.spec.rows == "many":
+            self._fill_list(response, call, found)
+            return
+        if not found.rows:
+            if self.spec.rows == "optional":
+                return
+            raise HisRefused(self._not_found, f"{self._name}: the HIS has no such row")
+        if len(found.rows) > 1:
+            raise MappingMismatch(f"{self._name}: more than one row where one was expected")
+        response.MergeFrom(_message(type(response), self._plan.builder(found.columns)(found.rows[0]), self._name))
+
+    def _fill_list(self, response: Message, call: Call, found: Rows) -> None:
+        page = call.page
+        rows = found.rows
+        is_keyset = page is not None and page.is_keyset
+        if not is_keyset and len(rows) > MAX_ROWS:
+            raise AnswerTooLarge(f"{self._name}: more than {MAX_ROWS} rows; ask for less, or page in the SQL")
+        has_more = False
+        if page is not None:
+            start = page.offset
+            has_more = len(rows) > start + page.size
+            rows = rows[start : start + page.size]
+        if rows:
+            build = self._plan.builder(found.columns)
+            add = getattr(response, self.spec.into).add
+            try:
+                for row in rows:
+                    add(**build(row))
+            except (ValueError, TypeError) as error:
+                raise _refused_by_protobuf(self._name, error) from None
+        if page is not None and has_more:
+            key: Any = page.offset + page.size
+            if is_keyset:
+                key = rows[-1][
+                    column_places(found.columns, [self.spec.page_key], self._name)[self.spec.page_key.casefold()]
+                ]
+                if key is None:
+                    raise MappingMismatch(f"{self._name}: page_key {self.spec.page_key} is NULL")
+            response.next_page_token = page.token(key)  # type: ignore[attr-defined]
+
+    def _rows(self, sets: Sequence[Rows], out: Mapping[str, Any]) -> Rows:
+        """The result set that is meant: the one asked for when its columns fit, else the first that fits."""
+        wanted = set(self._plan.columns)
+        given = {name.casefold().lstrip("@"): value for name, value in out.items()}
+        given |= {name.casefold(): value for name, value in out.items()}
+        if wanted and wanted <= given.keys():
+            return Rows(tuple(given), (tuple(given.values()),), -1)
+        numbered = self.spec.set
+        if numbered is not None and numbered < len(sets) and _fits(sets[numbered], wanted, given):
+            return _with_out(sets[numbered], given)
+        for rows in sets:
+            if _fits(rows, wanted, given):
+                return _with_out(rows, given)
+        if len(sets) == 1 and not given:
+            return sets[0]  # the builder names the missing column
+        if not wanted and not sets:
+            return Rows((), ((),), -1)  # fixed values only
+        missing = ", ".join(sorted(wanted - given.keys()))
+        raise MappingMismatch(f"{self._name}: no result set has the columns {missing}")
+
+
+def _fits(rows: Rows, wanted: set[str], given: Mapping[str, Any]) -> bool:
+    return bool(rows.columns) and wanted <= {name.casefold() for name in rows.columns} | given.keys()
+
+
+def _with_out(rows: Rows, given: Mapping[str, Any]) -> Rows:
+    own = {name.casefold() for name in rows.columns}
+    more = {name: value for name, value in given.items() if name not in own}
+    if not more:
+        return rows
+    tail = tuple(more.values())
+    return Rows((*rows.columns, *more), [(*row, *tail) for row in rows.rows], rows.changed)
+
+
+def _message(message_class: type[Message], values: dict[str, Any], label: str) -> Message:
+    try:
+        return message_class(**values)
+    except (ValueError, TypeError) as error:
+        raise _refused_by_protobuf(label, error) from None
+
+
+def _refused_by_protobuf(label: str, error: Exception) -> MappingMismatch:
+    """The text of protobuf's error may quote the value; its type says enough (lone surrogates, mostly)."""
+    return MappingMismatch(f"{label}: a value of the HIS is no valid text of the contract ({type(error).__name__})")
+
+
+def page_is_keyset(mapping: OperationMapping) -> bool:
+    """Whether the mapping pages by key in its SQL."""
+    return any(result.page_key for result in mapping.results)
+
+
+def target_operation(name: str) -> ContractOperation | None:
+    """The operation of that name, or None."""
+    try:
+        return contract.operation(name)
+    except KeyError:
+        return None

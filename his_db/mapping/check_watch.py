@@ -1,0 +1,130 @@
+"""Checking watch files: what they read, how rows are told apart, and what a change of a row means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+from his160.v1 import common_pb2, event_pb2
+
+from his_db import contract
+from his_db.document.finding import Words
+from his_db.mapping.binding import implicit
+from his_db.mapping.check_params import check_scoped, watch_scope
+from his_db.mapping.check_results import check_columns, check_fields, check_required
+from his_db.mapping.check_statement import check_select, report_unused
+from his_db.mapping.finding import Reporter, did_you_mean
+from his_db.mapping.model import EventSpec, WatchMapping
+from his_db.mapping.paths import field_names, resolve, sort_of
+from his_db.mapping.sql_text import binds
+from his_db.mapping.when import GONE, parse_rule, values_of
+
+SUBJECTS: Final[Mapping[str, type[Message]]] = {"appointment": common_pb2.Appointment, "schedule": common_pb2.Schedule}
+SUBJECT_DESCRIPTORS: Final[Mapping[str, Descriptor]] = {
+    "appointment": common_pb2.DESCRIPTOR.message_types_by_name["Appointment"],
+    "schedule": common_pb2.DESCRIPTOR.message_types_by_name["Schedule"],
+}
+_FREE: Final = frozenset({"text", "int", "money"})
+
+
+def check_watch(watch: WatchMapping, report: Reporter) -> None:
+    """Everything about one watch but its source and its name among others."""
+    descriptor = SUBJECT_DESCRIPTORS[watch.subject]
+    scope = watch_scope(watch.site.codes, has_window=watch.window is not None)
+    check_scoped(watch.params, scope, report)
+    mapped = check_fields(watch.result.fields, descriptor, watch.site.codes, report)
+    check_required(descriptor, mapped, ("fields",), report, at_root=True)
+    facts = check_select(watch.values, (), watch.engine, watch.site, report)
+    if facts is not None:
+        known = {param.name for param in watch.params}
+        used = binds(facts.sql)
+        for name in (name for name in used if name not in known):
+            if implicit(name, in_watch=True) not in scope.values:
+                message = Words(f":{name} has no value: a watch has no request", f":{name} 没有取值：监视没有请求")
+                report.value("H221", facts.path, message, did_you_mean(f"${name}", scope.values))
+        report_unused(watch.params, used, report)
+        check_columns([watch.result], facts.outputs, report)
+    _check_key(watch, descriptor, mapped, report)
+    if watch.window is not None and "visit_date" not in mapped:
+        message = Words("a window needs the field visit_date", "使用 window 必须映射字段 visit_date")
+        report.key("H226", ("window",), message, Words('add { to = "visit_date", … }', '补上 { to = "visit_date", … }'))
+    goes = False
+    for event in watch.events:
+        goes = _check_event(event, descriptor, mapped, report) or goes
+    _check_vanish(watch, goes, report)
+
+
+def _check_key(watch: WatchMapping, descriptor: Descriptor, mapped: set[str], report: Reporter) -> None:
+    spec = next((spec for spec in watch.result.fields if spec.to == watch.key), None)
+    if watch.key not in mapped or spec is None or not spec.column:
+        message = Words(f"the key {watch.key} is not mapped to a column", f"主键 {watch.key} 没有映射到列")
+        report.value("H226", ("key",), message, did_you_mean(watch.key, sorted(mapped)))
+        return
+    found = resolve(descriptor, watch.key)
+    if found is not None and sort_of(found[-1]) not in {"text", "int"}:
+        message = Words("the key must be a text or a number", "主键必须是文本或数字")
+        report.value("H226", ("key",), message)
+
+
+def _check_event(event: EventSpec, descriptor: Descriptor, mapped: set[str], report: Reporter) -> bool:
+    """Returns whether the rule says what a vanished row means."""
+    kinds = contract.enum_numbers(event_pb2.EventKind.DESCRIPTOR)
+    if event.kind not in kinds:
+        message = Words(f'there is no event "{event.kind}"', f"没有事件 “{event.kind}”")
+        report.value("H213", (*event.path, "kind"), message, did_you_mean(event.kind, kinds))
+    if event.occurred:
+        found = resolve(descriptor, event.occurred)
+        if found is None or sort_of(found[-1]) != "timestamp" or event.occurred not in mapped:
+            times = [
+                name for name in mapped if (path := resolve(descriptor, name)) and sort_of(path[-1]) == "timestamp"
+            ]
+            message = Words(
+                f"{event.occurred} is no mapped date with time", f"{event.occurred} 不是已映射的日期时间字段"
+            )
+            report.value("H225", (*event.path, "occurred"), message, did_you_mean(event.occurred, times))
+    place = (*event.path, "when")
+    rule = parse_rule(event.when)
+    if rule is None:
+        message = Words("the rule cannot be read", "无法识别这条规则")
+        fix = Words(
+            '"field: before -> after", for example "state: LOCKED|BOOKED -> CANCELLED"',
+            '写成 “字段: 之前 -> 之后”，如 "state: LOCKED|BOOKED -> CANCELLED"',
+        )
+        report.value("H225", place, message, fix)
+        return False
+    path = resolve(descriptor, rule.field)
+    if path is None or rule.field not in mapped:
+        what = Words("does not exist", "不存在") if path is None else Words("is not mapped", "没有映射")
+        message = Words(f"the field {rule.field} {what.en}", f"字段 {rule.field} {what.zh}")
+        names = field_names(descriptor) if path is None else sorted(mapped)
+        report.value("H225", place, message, did_you_mean(rule.field, names))
+        return False
+    sort, enum = sort_of(path[-1]), path[-1].enum_type
+    for value in sorted(values_of(rule)):
+        if enum is not None and value not in contract.enum_numbers(enum):
+            message = Words(f'{enum.name} has no value "{value}"', f"{enum.name} 没有值 “{value}”")
+            report.value("H213", place, message, did_you_mean(value, contract.enum_numbers(enum)))
+        elif enum is None and sort not in _FREE and not (sort == "bool" and value in {"true", "false"}):
+            message = Words(f"{rule.field} can only be compared with *", f"{rule.field} 只能与 * 比较")
+            report.value("H225", place, message)
+    return GONE in rule.after
+
+
+def _check_vanish(watch: WatchMapping, goes: bool, report: Reporter) -> None:
+    if watch.vanish == "event" and not goes:
+        message = Words(
+            'vanish = "event", but no rule has gone on its right side', 'vanish = "event"，但没有规则在右边写 gone'
+        )
+        report.key(
+            "H226",
+            ("vanish",),
+            message,
+            Words('for example when = "state: BOOKED -> gone"', '例如 when = "state: BOOKED -> gone"'),
+        )
+    if watch.vanish == "ignore" and goes:
+        message = Words(
+            'a rule with gone never fits: vanish is "ignore"', '写了 gone 的规则不会生效：vanish 为 "ignore"'
+        )
+        report.warn("H226", ("event",), message, Words('vanish = "event"', 'vanish = "event"'))
