@@ -35,8 +35,7 @@ _LOG: Final = logging.getLogger(__name__)
 OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES + _ENVELOPE),
     ("grpc.max_send_message_length", MAX_ANSWER_BYTES + _ENVELOPE),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
-    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 4500),  # pings of 5 s, some of them early
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),

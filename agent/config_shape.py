@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from his_db.document.shape import Boolean, Duration, Field, FilePath, Integer, ListOf, MapOf, TableOf, Text
+from his_db.document.shape import MISSING, Boolean, Duration, Field, FilePath, Integer, ListOf, MapOf, TableOf, Text
 from his_db.registry import ENGINES
-from his_db.source import DEFAULT_LANES
+from his_db.source import DEFAULT_LANES, LaneSettings
 
 _SECOND: Final = timedelta(seconds=1)
 _OPTIONAL_PATH: Final = Text()
@@ -18,13 +18,19 @@ _CODE: Final = Text(
 )
 _TIMEOUT: Final = Duration(minimum=timedelta(milliseconds=100), maximum=timedelta(minutes=10))
 
-_LANE: Final = TableOf(
-    {
-        "workers": Field(Integer(minimum=1, maximum=64), default=2),
-        "queue_limit": Field(Integer(minimum=1, maximum=10000), default=100),
-        "statement_timeout": Field(_TIMEOUT),
-    }
-)
+
+def _lane(usual: LaneSettings) -> TableOf:
+    """The sizes of one lane; what is left out is as usual for it."""
+    timeout = MISSING if usual.statement_timeout is None else usual.statement_timeout
+    return TableOf(
+        {
+            "workers": Field(Integer(minimum=1, maximum=64), default=usual.workers),
+            "queue_limit": Field(Integer(minimum=1, maximum=10000), default=usual.queue_limit),
+            "statement_timeout": Field(_TIMEOUT, default=timeout),
+        }
+    )
+
+
 _SOURCE: Final = TableOf(
     {
         "engine": Field(Text(choices=tuple(sorted(ENGINES))), required=True),
@@ -38,7 +44,7 @@ _SOURCE: Final = TableOf(
         "statement_timeout": Field(_TIMEOUT, default=10 * _SECOND),
         "lock_timeout": Field(_TIMEOUT, default=3 * _SECOND),
         "options": Field(MapOf(Text()), default={}),
-        "lanes": Field(TableOf({name: Field(_LANE) for name in DEFAULT_LANES}), default={}),
+        "lanes": Field(TableOf({name: Field(_lane(usual)) for name, usual in DEFAULT_LANES.items()}), default={}),
     }
 )
 

@@ -16,7 +16,7 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -133,14 +133,13 @@ def _trace(trace: TracebackType | None) -> str:
     return " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in found) or "?"
 
 
-def _shown(field: FieldDescriptor, value: object) -> str:
+def _shown(field: FieldDescriptor, value: Any) -> str:
     if is_personal(field):
         return REDACTED
     if is_map(field):
         # A map's values are of the peer's choice; their count is enough.
-        return f"<{len(value)} entries>" if isinstance(value, dict) or hasattr(value, "__len__") else REDACTED
+        return f"<{len(value)} entries>"
     if field.is_repeated:
-        assert hasattr(value, "__iter__")
         return "[" + ", ".join(_single(field, item) for item in value) + "]"
     return _single(field, value)
 

@@ -95,7 +95,7 @@ class HandlerRegistry:
         entry = self._entries.get(full_method)
         if entry is None:
             # The name is the caller's own text: it goes nowhere.
-            raise CallFailed(to_status(CallRefused(reason_pb2.REASON_OPERATION_NOT_MAPPED), call_id=context.call_id))
+            raise CallFailed(to_status(CallRefused(reason_pb2.REASON_OPERATION_NOT_MAPPED), call_id=_public(context)))
         if entry.stream is not None:
             return self._stream(entry, entry.stream, request, context)
         assert entry.handler is not None
@@ -170,10 +170,9 @@ class HandlerRegistry:
             refusal = "CANCELLED"
             raise
         except Exception as error:
-            # The RPC border: a defect of one call must not end the process, and its text must not leave it.
             refusal = reason_name(reason_of(error))
             _report(error, refusal, about, context)
-            raise CallFailed(to_status(error, operation=about.name, call_id=context.call_id)) from error
+            raise CallFailed(to_status(error, operation=about.name, call_id=_public(context))) from error
         finally:
             self._figures.call_ended(about.name, time.monotonic() - started, refusal)
 
@@ -259,6 +258,11 @@ def _serialise(answer: Message) -> bytes:
     if len(content) > MAX_ANSWER_BYTES:
         raise CallRefused(reason_pb2.REASON_ANSWER_TOO_LARGE, f"the answer has {len(content)} bytes")
     return content
+
+
+def _public(context: CallContext) -> str:
+    """The call's id as the caller may see it: a link's id begins with an address, which is nobody's business."""
+    return context.call_id.rpartition("#")[2]
 
 
 def _report(error: Exception, refusal: str, about: ContractOperation, context: CallContext) -> None:

@@ -129,13 +129,16 @@ def _order_origin(
     """Who caused the change of an order.
 
     The row's operator decides, when the change put it there. An operator of the platform that stood there before proves
-    nothing (windows that cancel without their 工号), so then the ledger must account for the change. In doubt it
+    nothing (windows that cancel without a 工号), so then the ledger must account for the change. In doubt it
     is ON_SITE: one event too many is harmless, a lost cancellation is not.
     """
     if after is None:
         return event_pb2.ORIGIN_ON_SITE
     operator = after.operator_id
     stood_before = before is not None and before.operator_id == operator
+    if before is not None and not order.explains(tuple(order.OrderCommand), before.state, after.state):
+        # No command leads there. 恢复出诊 uncovers the platform's operator of the booking or payment below the 停诊.
+        return event_pb2.ORIGIN_ON_SITE
     if operator in watch.platform_operators and not stood_before:
         return event_pb2.ORIGIN_PLATFORM
     if operator and operator not in watch.platform_operators:

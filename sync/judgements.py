@@ -85,9 +85,12 @@ def refund(request: payment_pb2.RefundPaymentRequest, answer: payment_pb2.GetRef
 def refund_by_order(
     request: payment_pb2.RefundPaymentRequest, answer: appointment_pb2.GetAppointmentResponse | None
 ) -> Verdict:
-    """By the order itself. Money that went back under no number may be ours or the window's: a person must look."""
+    """By the order itself. Money that went back under no number may be ours or the window's: a person must look.
+
+    An order that the HIS does not find it cannot refund either: a repetition is refused.
+    """
     if answer is None:
-        return other("the order of the refund is not in the HIS")
+        return NOT_DONE
     found = answer.appointment
     if found.out_refund_no == request.out_refund_no:
         return done(payment_pb2.RefundPaymentResponse(refund=_refund_of(found), appointment=found))
@@ -143,9 +146,7 @@ def reversal(
     return other("the settlement is of unknown state")
 
 
-def patient(
-    request: patient_pb2.EnsurePatientRequest, answer: patient_pb2.FindPatientsResponse | None
-) -> Verdict:
+def patient(request: patient_pb2.EnsurePatientRequest, answer: patient_pb2.FindPatientsResponse | None) -> Verdict:
     """By document. ``created`` stays false: whether this request or an older one made the record cannot be told."""
     if answer is None or not answer.patients:
         return NOT_DONE

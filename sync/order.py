@@ -43,6 +43,14 @@ NEXT: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
 """Legal single steps. 改签 and 替诊 keep the state and are no steps."""
 
 
+_GIVEN_BACK: Final = frozenset({CANCELLED, RELEASED})
+_IS_PAID: Final[Mapping[State, bool]] = {NONE: False, LOCKED: False, BOOKED: False, PAID: True, CHECKED_IN: True}
+_BARRED: Final[Mapping[bool | None, frozenset[State]]] = {
+    True: frozenset({CANCELLED, BOOKED}),
+    False: frozenset({REFUNDED, PAID}),
+}
+
+
 class OrderCommand(enum.Enum):
     """What a command of the platform does to an order."""
 
@@ -135,7 +143,10 @@ def is_reachable(before: State, after: State) -> bool:
 
 
 def explains(commands: Collection[OrderCommand], before: State, after: State) -> bool:
-    """Whether these commands alone, in some order, lead from the one state to the other (at least one of them)."""
+    """Whether these commands alone, in some order, lead from the one state to the other (at least one of them).
+
+    A HIS may show a hold that was given back as cancelled, and the other way round: both are the same end.
+    """
     seen: set[State] = set()
     waiting = [before]
     while waiting:
@@ -145,14 +156,20 @@ def explains(commands: Collection[OrderCommand], before: State, after: State) ->
             if following is not None and following not in seen:
                 seen.add(following)
                 waiting.append(following)
-    return after in seen
+    return after in seen or (after in _GIVEN_BACK and not _GIVEN_BACK.isdisjoint(seen))
 
 
 def _closure(before: State) -> set[State]:
-    seen = {before}
-    waiting = [before]
+    """States behind a state. A suspended order remembers whether it was paid: it is refunded or resumed as paid."""
+    start = (before, _IS_PAID.get(before))
+    seen = {start}
+    waiting = [start]
     while waiting:
-        for state in NEXT[waiting.pop()] - seen:
-            seen.add(state)
-            waiting.append(state)
-    return seen
+        state, paid = waiting.pop()
+        barred = _BARRED.get(paid, frozenset()) if state == SUSPENDED else frozenset()
+        for following in NEXT[state] - barred:
+            step = (following, _IS_PAID.get(following, paid))
+            if step not in seen:
+                seen.add(step)
+                waiting.append(step)
+    return {state for state, _ in seen}

@@ -82,9 +82,7 @@ class SqlEventTable:
 
     def retry_later(self, event_id: str, next_time: datetime, detail: str) -> None:
         statement = update(EVENTS).where(EVENTS.c.event_id == event_id, EVENTS.c.state == _PENDING)
-        self._connection.execute(
-            statement.values(attempts=EVENTS.c.attempts + 1, next_time=next_time, detail=detail)
-        )
+        self._connection.execute(statement.values(attempts=EVENTS.c.attempts + 1, next_time=next_time, detail=detail))
 
     def bury(self, event_id: str, detail: str, now: datetime) -> None:
         statement = update(EVENTS).where(EVENTS.c.event_id == event_id, EVENTS.c.state == _PENDING)

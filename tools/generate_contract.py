@@ -6,8 +6,8 @@
     python tools/generate_contract.py --breaking FILE
                                                  buf breaking against an older proto/gen/his160/descriptor_set.binpb
 
-The descriptor set keeps the comments of the .proto files, which generated Python code drops; the mapping checker and the
-field reference read them from it.
+The descriptor set keeps the comments of the .proto files, which generated Python code drops; the mapping checker and
+the field reference read them from it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def proto_files() -> list[str]:
 
 
 def includes() -> list[str]:
-    """Where protoc finds our files, google.protobuf (grpcio-tools) and google.type/api/rpc (googleapis-common-protos)."""
+    """Where protoc finds our files, google.protobuf (grpcio-tools), google.type/api/rpc (googleapis-common-protos)."""
     wellknown = str(resources.files("grpc_tools") / "_proto")
     import google.api.field_behavior_pb2 as anchor
 

@@ -25,7 +25,9 @@ def main() -> int:
     lines = sorted(
         line
         for line in frozen.splitlines()
-        if "==" in line and " @ " not in line and not line.lower().startswith(("pip==", "setuptools==", "wheel==", "his160=="))
+        if "==" in line
+        and " @ " not in line
+        and not line.lower().startswith(("pip==", "setuptools==", "wheel==", "his160=="))
     )
     (ROOT / "requirements.lock").write_text(HEADER + "\n".join(lines) + "\n", encoding="utf-8")
     print(f"requirements.lock: {len(lines)} versions")

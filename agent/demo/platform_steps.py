@@ -42,7 +42,6 @@ def doctors(story: Story) -> Outcome:
 def schedules(story: Story) -> Outcome:
     """Sessions of the coming days, department by department, until two open ones with numbers left are found."""
     seen = 0
-    used = {order.schedule_id for order in story.orders}
     for department in story.departments:
         request = catalog_pb2.ListSchedulesRequest(
             from_date=_date(story.today + datetime.timedelta(days=1)),
@@ -58,7 +57,7 @@ def schedules(story: Story) -> Outcome:
             if session.state == common_pb2.SCHEDULE_STATE_OPEN
             and session.free_count >= 2
             and session.fee_fen > 0
-            and session.schedule_id not in used
+            and session.schedule_id not in story.avoid
         ]
         if len(story.sessions) >= 2:
             break

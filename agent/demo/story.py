@@ -88,6 +88,8 @@ class Story:
         self.document_sequence = random.randrange(100, 900)  # noqa: S311  # a fictional number of a fictional person
         self.departments: list[Any] = []
         self.sessions: list[Any] = []
+        self.avoid = {earlier.cancelled.schedule_id, earlier.refunded.schedule_id, earlier.witness.schedule_id}
+        """Sessions that the platform leaves alone, because the window works on them."""
         self.seconds: dict[str, float] = {}
         """Seconds from the window's commit to the arrival at the relay, by step."""
 
@@ -166,19 +168,26 @@ def _done(step: Step, story: Story) -> tuple[Outcome, bool]:
 
 def make_earlier_orders(hospital: Hospital) -> EarlierOrders:
     """Put three platform orders into the HIS as the platform did yesterday. Raises StepFailed."""
+    return EarlierOrders(*put_orders(hospital, (False, True, False)))
+
+
+def put_orders(hospital: Hospital, paid: Sequence[bool]) -> list[Order]:
+    """Put platform orders into coming sessions, one after the other. Raises StepFailed."""
     window = hospital.window()
     try:
         number = order_number()
         known = window.orders(channel_only=False, states=("BOOKED", "PAID"), limit=_ENOUGH)
         schedules = [s for s in dict.fromkeys(row.schedule_id for row in known) if is_coming(window, hospital.pack, s)]
         patients = list(dict.fromkeys(row.patient_id for row in known))
-        made = [_earlier(window, f"{number}{index}", schedules, patients[index * 5 :], paid=index == 2) for index in (1, 2, 3)]
+        return [
+            _put(window, f"{number}{index + 1}", schedules, [*patients[index:], *patients], paid=is_paid)
+            for index, is_paid in enumerate(paid)
+        ]
     finally:
         window.close()
-    return EarlierOrders(*made)
 
 
-def _earlier(
+def _put(
     window: WindowProgram, order_no: str, schedules: Sequence[str], patients: Sequence[str], *, paid: bool
 ) -> Order:
     """One order in the first session and for the first patient that the HIS takes."""
@@ -201,8 +210,8 @@ def is_coming(window: WindowProgram, pack: str, schedule_id: str) -> bool:
 
 
 def order_number() -> str:
-    """The begin of order numbers nobody has used: to the second, and two digits of chance."""
-    return f"Y{hospital_now():%y%m%d%H%M%S}{random.randrange(100):02d}"  # noqa: S311  # no secret
+    """The begin of order numbers nobody has used: to the second, and four digits of chance."""
+    return f"Y{hospital_now():%y%m%d%H%M%S}{random.randrange(10_000):04d}"  # noqa: S311  # no secret
 
 
 def request_id() -> str:

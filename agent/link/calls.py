@@ -17,6 +17,8 @@ from agent.link.outgoing import Outgoing, ReplyFlow
 log = logging.getLogger(__name__)
 
 MAX_METHOD_LENGTH = 200
+MAX_TIMEOUT = timedelta(hours=1)
+"""The most that a call gets, whatever the relay says: a report that a slow reader takes in small steps."""
 
 
 class _TooLarge(Exception):
@@ -98,11 +100,11 @@ class Calls:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _timeout(self, frame: relay_pb2.LinkCall) -> timedelta | None:
-        """Time the call has, at most the agent's own limit; None when the frame holds no valid duration."""
+        """Time the call has; None when the frame holds no valid duration."""
         if not frame.HasField("timeout"):
             return self._default_timeout
         try:
-            return min(frame.timeout.ToTimedelta(), self._default_timeout)
+            return min(frame.timeout.ToTimedelta(), MAX_TIMEOUT)
         except (ValueError, OverflowError):
             return None
 
@@ -136,7 +138,7 @@ class Calls:
                 await self._answer(call, flow)
         except _TooLarge:
             flow.end(answering.answer_too_large().SerializeToString())
-        except Exception as error:  # noqa: BLE001  # border of the call: what a handler raises ends this call only
+        except Exception as error:  # noqa: BLE001 - border of a call: an error ends this call only
             if isinstance(error, TimeoutError) and limit.expired():
                 status = answering.deadline_passed()
             else:

@@ -57,7 +57,7 @@ class SessionSettings:
     max_calls: int = 64
     dead_after: timedelta = timedelta(seconds=15)
     default_timeout: timedelta = timedelta(seconds=30)
-    """For calls without a timeout; also the most that a call gets. Not sent."""
+    """For calls without a timeout. Not sent."""
     greet_within: timedelta = timedelta(seconds=5)
     """From dialling to the relay's Settings. Not sent."""
 

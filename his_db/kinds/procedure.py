@@ -149,7 +149,7 @@ class _ProcedureRunner:
         if self._outcome is not None:
             self._outcome.judge(result)
         # A result may also name IN parameters: many procedures answer keys only, and what was sent is what they keep.
-        return self._plan.answer(call, result.sets, {**given, **result.out})
+        return self._plan.answer(call, result.sets, result.out, given)
 
 
 class _Outcome:

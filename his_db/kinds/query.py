@@ -13,7 +13,7 @@ from his_db.kind import Call, Flow, Runner
 from his_db.mapping.answer import ResultPlan
 from his_db.mapping.binding import Binder, sql_binder
 from his_db.mapping.check_results import check_columns
-from his_db.mapping.check_statement import check_binds, check_order, check_select
+from his_db.mapping.check_statement import check_binds, check_order, check_select, sql_place
 from his_db.mapping.finding import Reporter
 from his_db.mapping.grammar import PARAMS, SQL_KEYS
 from his_db.mapping.model import OperationMapping
@@ -30,11 +30,10 @@ class QueryKind:
 
     def check(self, mapping: OperationMapping, report: Reporter) -> None:
         facts = check_select(mapping.values, (), mapping.engine, mapping.site, report)
-        if facts is None:
-            return
-        check_binds([(facts.path, facts.sql)], mapping, report)
-        check_columns(mapping.results, facts.outputs, report)
-        check_order(mapping, facts, report)
+        check_binds([(sql_place(mapping.values, ()), mapping.sql(mapping.values))], mapping, report)
+        if facts is not None:
+            check_columns(mapping.results, facts.outputs, report)
+            check_order(mapping, facts, report)
 
     def compile(self, mapping: OperationMapping) -> Runner:
         sql = mapping.sql(mapping.values)

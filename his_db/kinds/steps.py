@@ -18,7 +18,7 @@ from his_db.kind import Call, Flow, Runner
 from his_db.mapping.answer import ResultPlan, reason_value
 from his_db.mapping.binding import Binder, entries_for, sql_binder
 from his_db.mapping.check_results import check_columns, check_reason
-from his_db.mapping.check_statement import StatementFacts, check_binds, check_select, check_statement
+from his_db.mapping.check_statement import StatementFacts, check_binds, check_select, check_statement, sql_place
 from his_db.mapping.finding import Reporter, did_you_mean
 from his_db.mapping.grammar import PARAMS, SQL_KEYS
 from his_db.mapping.model import OperationMapping
@@ -59,9 +59,11 @@ class StepsKind:
     def check(self, mapping: OperationMapping, report: Reporter) -> None:
         facts = _check_steps(mapping, report)
         _check_diagnoses(mapping, report)
-        used = [(found.path, found.sql) for found in facts.values()]
-        for at, item in enumerate(mapping.values["diagnosis"]):
-            used.append((("diagnosis", at, "sql"), mapping.sql(item)))
+        used = [
+            (sql_place(item, (table, at)), mapping.sql(item))
+            for table in ("step", "diagnosis")
+            for at, item in enumerate(mapping.values[table])
+        ]
         check_binds(used, mapping, report)
         _check_effect(mapping, facts, report)
         chosen = _result_step(mapping)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -70,14 +70,20 @@ class ResultPlan:
         page = call.page
         return page.size + 1 if page is not None and page.is_keyset else MAX_ROWS
 
-    def answer(self, call: Call, sets: Sequence[Rows], out: Mapping[str, Any] | None = None) -> Message:
-        """The response. `out`: OUT parameters of a procedure, each like a column with one row.
+    def answer(
+        self,
+        call: Call,
+        sets: Sequence[Rows],
+        out: Mapping[str, Any] | None = None,
+        sent: Mapping[str, Any] | None = None,
+    ) -> Message:
+        """The response. `out` and `sent`: OUT and IN parameters of a procedure, each like a column with one row.
 
         Raises HisRefused (not found), MappingMismatch, AnswerTooLarge.
         """
         response = self._operation.response_class()
         for result in self._results:
-            result.fill(response, call, sets, out or {})
+            result.fill(response, call, _Given(sets, _folded(out or {}), _folded(sent or {})))
         return response
 
 
@@ -109,8 +115,8 @@ class _Result:
             extra_columns=extra,
         )
 
-    def fill(self, response: Message, call: Call, sets: Sequence[Rows], out: Mapping[str, Any]) -> None:
-        found = self._rows(sets, out)
+    def fill(self, response: Message, call: Call, given: _Given) -> None:
+        found = self._rows(given)
         if self.spec.rows == "many":
             self._fill_list(response, call, found)
             return
@@ -151,29 +157,49 @@ class _Result:
                     raise MappingMismatch(f"{self._name}: page_key {self.spec.page_key} is NULL")
             response.next_page_token = page.token(key)  # type: ignore[attr-defined]
 
-    def _rows(self, sets: Sequence[Rows], out: Mapping[str, Any]) -> Rows:
-        """The result set that is meant: the one asked for when its columns fit, else the first that fits."""
+    def _rows(self, given: _Given) -> Rows:
+        """What is meant: OUT parameters by themselves, the result set asked for, the first one that fits, or what
+        was sent. Columns of a set go before parameters of the same name."""
         wanted = set(self._plan.columns)
-        given = {name.casefold().lstrip("@"): value for name, value in out.items()}
-        given |= {name.casefold(): value for name, value in out.items()}
-        if wanted and wanted <= given.keys():
-            return Rows(tuple(given), (tuple(given.values()),), -1)
+        beside = {**given.sent, **given.out}
+        if wanted and wanted <= beside.keys() and not wanted.isdisjoint(given.out):
+            return _single(beside)
         numbered = self.spec.set
-        if numbered is not None and numbered < len(sets) and _fits(sets[numbered], wanted, given):
-            return _with_out(sets[numbered], given)
-        for rows in sets:
-            if _fits(rows, wanted, given):
-                return _with_out(rows, given)
-        if len(sets) == 1 and not given:
-            return sets[0]  # the builder names the missing column
-        if not wanted and not sets:
-            return Rows((), ((),), -1)  # fixed values only
-        missing = ", ".join(sorted(wanted - given.keys()))
+        if numbered is not None and numbered < len(given.sets) and _fits(given.sets[numbered], wanted, beside):
+            return _with_out(given.sets[numbered], beside)
+        for rows in given.sets:
+            if _fits(rows, wanted, beside):
+                return _with_out(rows, beside)
+        if len(given.sets) == 1 and not beside:
+            return given.sets[0]  # the builder names the missing column
+        if wanted <= beside.keys():
+            return _single(beside)  # only what was sent, or fixed values only
+        missing = ", ".join(sorted(wanted - beside.keys()))
         raise MappingMismatch(f"{self._name}: no result set has the columns {missing}")
 
 
-def _fits(rows: Rows, wanted: set[str], given: Mapping[str, Any]) -> bool:
-    return bool(rows.columns) and wanted <= {name.casefold() for name in rows.columns} | given.keys()
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the HIS gave: result sets, and parameters by lower-case name, with and without their `@`."""
+
+    sets: Sequence[Rows]
+    out: Mapping[str, Any]
+    sent: Mapping[str, Any]
+
+
+def _folded(values: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {name.casefold().lstrip("@"): value for name, value in values.items()}
+    return plain | {name.casefold(): value for name, value in values.items()}
+
+
+def _single(values: Mapping[str, Any]) -> Rows:
+    return Rows(tuple(values), (tuple(values.values()),), -1)
+
+
+def _fits(rows: Rows, wanted: set[str], beside: Mapping[str, Any]) -> bool:
+    """Whether the set has the columns, parameters counted, and at least one of its own."""
+    own = {name.casefold() for name in rows.columns}
+    return bool(own) and wanted <= own | beside.keys() and (not wanted or not wanted.isdisjoint(own))
 
 
 def _with_out(rows: Rows, given: Mapping[str, Any]) -> Rows:

@@ -142,9 +142,7 @@ def _check_field(spec: FieldSpec, field: FieldDescriptor, codes: Mapping[str, Co
     if sort in {"message", "list", ""}:
         names = field_names(field.message_type) if field.message_type is not None and sort == "message" else ()
         message = Words(f"{spec.to} is not a single value", f"{spec.to} 不是单个值")
-        report.value(
-            "H211", (*spec.path, "to"), message, did_you_mean(spec.to, [f"{spec.to}.{name}" for name in names])
-        )
+        report.value("H211", (*spec.path, "to"), message, did_you_mean("", [f"{spec.to}.{name}" for name in names]))
         return
     if not _check_sources(spec, sort, report):
         return

@@ -34,7 +34,7 @@ def check_statement(
         message = Words("exactly one of sql and sql_file is needed", "sql 与 sql_file 必须且只能写一个")
         report.key("H231", path, message)
         return None
-    place: Path = (*path, "sql" if has_inline else "sql_file")
+    place = sql_place(table, path)
     if has_file and not _check_file(table, place, site, report):
         return None
     sql = sql_of(table, report.document, site.sql_files)
@@ -52,6 +52,11 @@ def check_statement(
     facts = sql_facts.facts_of(sql, engine)
     _report_facts(facts, place, report)
     return StatementFacts(place, sql, sql_text.is_select(sql), facts.outputs, facts.ordered)
+
+
+def sql_place(table: Mapping[str, Any], path: Path) -> Path:
+    """Where the SQL of a table is written, or the name of its file."""
+    return (*path, "sql_file" if "sql_file" in table else "sql")
 
 
 def check_select(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -86,7 +86,7 @@ class Reporter:
 
 def did_you_mean(word: str, names: Iterable[str]) -> Words:
     """`did you mean "x"?`, or the list of what there is."""
-    known = tuple(names)
+    known = tuple(sorted(names) if isinstance(names, Set) else names)
     close = nearest(word, known)
     if close:
         return Words(f'did you mean "{close}"?', f"是否想写 “{close}”？")

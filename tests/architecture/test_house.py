@@ -98,7 +98,9 @@ def test_every_registry_entry_loads() -> None:
 )
 def test_a_plural_folder_holds_implementations_and_nothing_else(folder: str, module: str, name: str) -> None:
     """Every module of a plural folder is named by the registry: nothing is forgotten, nothing else lives there."""
-    listed = {entry.partition(":")[0].rpartition(".")[2] for entry in getattr(importlib.import_module(module), name).values()}
+    listed = {
+        entry.partition(":")[0].rpartition(".")[2] for entry in getattr(importlib.import_module(module), name).values()
+    }
     present = {path.stem for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py"}
     assert present == listed
 
@@ -160,7 +162,9 @@ def test_contract_lint_can_fail(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "tools", copy / "tools")
     shutil.copy(ROOT / "buf.yaml", copy)
     target = copy / "proto" / "his160" / "v1" / "event.proto"
-    target.write_text(target.read_text(encoding="utf-8").replace("// Booked (YUYUE_SUCCESS).\n", "\n"), encoding="utf-8")
+    target.write_text(
+        target.read_text(encoding="utf-8").replace("// Booked (YUYUE_SUCCESS).\n", "\n"), encoding="utf-8"
+    )
     done = run(sys.executable, str(copy / "tools" / "generate_contract.py"), "--lint")
     assert done.returncode != 0
     assert "EVENT_KIND_BOOKED" in done.stdout + done.stderr

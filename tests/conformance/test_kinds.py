@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -49,7 +50,8 @@ map = [ { his = 0, is = "FREE" }, { his = 1, is = "TAKEN" }, { his = "9", is = "
 SEX = """
 schema = 1
 codes = "sex"
-map = [ { his = "02", is = "1" }, { his = "03", is = "2" }, { his = "04", is = "0" }, { his = "05", is = "0", back = false } ]
+map = [ { his = "02", is = "1" }, { his = "03", is = "2" }, { his = "04", is = "0" },
+  { his = "05", is = "0", back = false } ]
 otherwise_back = "04"
 """
 DEPARTMENTS = """
@@ -63,7 +65,11 @@ where = [
 ]
 [[result]]
 page_key = "code"
-fields = [ { to = "department_id", column = "CODE" }, { to = "name", column = "name" }, { to = "branch", column = "branch" } ]
+fields = [
+  { to = "department_id", column = "CODE" },
+  { to = "name", column = "name" },
+  { to = "branch", column = "branch" },
+]
 """
 SLOTS = """
 schema = 1
@@ -89,7 +95,10 @@ FIND = """
 schema = 1
 operation = "PatientService.FindPatients"
 kind = "query"
-sql = "SELECT id, name, doc, sex, born FROM pat WHERE (:document_no IS NULL OR doc = :document_no) AND (:name IS NULL OR name = :name) ORDER BY id"
+sql = '''
+SELECT id, name, doc, sex, born FROM pat
+WHERE (:document_no IS NULL OR doc = :document_no) AND (:name IS NULL OR name = :name) ORDER BY id
+'''
 [[result]]
 fields = [
   { to = "patient_id", column = "id" },
@@ -136,7 +145,11 @@ params = [
 ]
 [[step]]
 name = "take"
-sql = "UPDATE ticket SET lock_id = :order_no, lock_end = :until WHERE pk = :slot_id AND used = '0' AND stopped = '0' AND (lock_id IS NULL OR lock_id = :order_no OR lock_end <= :now)"
+sql = '''
+UPDATE ticket SET lock_id = :order_no, lock_end = :until
+WHERE pk = :slot_id AND used = '0' AND stopped = '0'
+  AND (lock_id IS NULL OR lock_id = :order_no OR lock_end <= :now)
+'''
 expect_rows = 1
 fails = "SLOT_TAKEN"
 [[step]]
@@ -175,7 +188,11 @@ params = [
 ]
 [[step]]
 name = "insert"
-sql = "INSERT INTO appt (pk, order_no, sch, patient, day, state, fee, op, note) SELECT :pk, :order_no, :schedule_id, :patient_id, :day, 'BOOKED', 9.995, :op, :none WHERE NOT EXISTS (SELECT 1 FROM appt WHERE order_no = :order_no)"
+sql = '''
+INSERT INTO appt (pk, order_no, sch, patient, day, state, fee, op, note)
+SELECT :pk, :order_no, :schedule_id, :patient_id, :day, 'BOOKED', 9.995, :op, :none
+WHERE NOT EXISTS (SELECT 1 FROM appt WHERE order_no = :order_no)
+'''
 expect_rows = 1
 fails = "DUPLICATE_APPOINTMENT"
 [[step]]
@@ -297,7 +314,10 @@ def database(tmp_path: Path) -> Path:
         )
         connection.executemany(
             "INSERT INTO ticket (pk, sch, hx, used, begin_at, stopped) VALUES (?, ?, ?, ?, ?, ?)",
-            [(f"T{n}", "S1", n, "1" if n == 3 else "0", ["08:00", "08:05:30", "0810", None][n % 4], "0") for n in range(1, 8)],
+            [
+                (f"T{n}", "S1", n, "1" if n == 3 else "0", ["08:00", "08:05:30", "0810", None][n % 4], "0")
+                for n in range(1, 8)
+            ],
         )
         connection.execute("UPDATE ticket SET stopped = '1' WHERE pk = 'T7'")
         connection.execute("INSERT INTO pat VALUES (1, ' 张三', '4403X', '02', '0000-00-00')")
@@ -371,9 +391,13 @@ def test_table_sql_of_every_engine_has_binds_only(tmp_path: Path, engine: str) -
     assert not operation.run(recorder, request, now=NOW).departments
     sql, values = recorder.calls[0]
     assert "OR 1=1" not in sql
-    assert "dept" in sql and "jlzt = :w0" in sql and "branch = :w1" in sql
-    assert values["w1"] == "x' OR 1=1 --" and values["w0"] == 0
-    assert ":page_limit" in sql and values["page_limit"] == 201
+    assert "dept" in sql
+    assert "jlzt = :w0" in sql
+    assert "branch = :w1" in sql
+    assert values["w1"] == "x' OR 1=1 --"
+    assert values["w0"] == 0
+    assert ":page_limit" in sql
+    assert values["page_limit"] == 201
 
 
 # ---------------------------------------------------------------------------------------------------------- query
@@ -387,7 +411,11 @@ def test_query_converts_and_pages(run: Callable[..., Any]) -> None:
         ("T2", 2, common_pb2.SLOT_STATE_FREE),
         ("T3", 3, common_pb2.SLOT_STATE_TAKEN),
     ]
-    assert (first.slots[0].begin_time.hours, first.slots[0].begin_time.minutes, first.slots[0].begin_time.seconds) == (8, 5, 30)
+    assert (first.slots[0].begin_time.hours, first.slots[0].begin_time.minutes, first.slots[0].begin_time.seconds) == (
+        8,
+        5,
+        30,
+    )
     assert not first.slots[2].HasField("begin_time")
     second = run(name, catalog_pb2.ListSlotsRequest(schedule_id="S1", page_size=4, page_token=first.next_page_token))
     assert [slot.queue_no for slot in second.slots] == [4, 5, 6, 7]
@@ -413,7 +441,10 @@ def test_query_reads_an_impossible_date_as_mismatch(run: Callable[..., Any], ses
     with pytest.raises(MappingMismatch) as caught:
         run("PatientService.FindPatients", patient_pb2.FindPatientsRequest())
     text = str(caught.value)
-    assert "FindPatients" in text and "birthday" in text and "born" in text and "str" in text
+    assert "FindPatients" in text
+    assert "birthday" in text
+    assert "born" in text
+    assert "str" in text
     assert "1981" not in text
 
 
@@ -625,7 +656,8 @@ def test_procedure_refuses_with_its_sentence(tmp_path: Path) -> None:
 def test_procedure_busy(tmp_path: Path) -> None:
     with pytest.raises(HisBusy) as caught:
         refund(tmp_path).run(Recorder(outcome(-9)), REFUND_REQUEST, now=NOW)
-    assert caught.value.retry_after is not None and caught.value.retry_after.total_seconds() == 2
+    assert caught.value.retry_after is not None
+    assert caught.value.retry_after.total_seconds() == 2
 
 
 @pytest.mark.parametrize("code", [-77, None, "", "0x"])
@@ -650,7 +682,10 @@ schema = 1
 operation = "CatalogService.ListDepartments"
 kind = "procedure"
 object = "usp_ks"
-params = [ { name = "@branch", from = "branch" }, { name = "o_code", dir = "out" }, { name = "o_msg", dir = "out" }, { name = "o_je", dir = "out" } ]
+params = [
+  { name = "@branch", from = "branch" }, { name = "o_code", dir = "out" },
+  { name = "o_msg", dir = "out" }, { name = "o_je", dir = "out" },
+]
 [[result]]
 set = 0
 fields = [ { to = "department_id", column = "ksdm" }, { to = "name", column = "ksmc" } ]
@@ -680,7 +715,8 @@ async def test_access_reads_writes_and_rolls_back(source: Source, generation: Ge
     access = HisAccess({"his": source}, generation, clock=lambda: NOW)
     try:
         slots = await access.read("CatalogService.ListSlots", catalog_pb2.ListSlotsRequest(schedule_id="S1"))
-        assert isinstance(slots, catalog_pb2.ListSlotsResponse) and len(slots.slots) == 7
+        assert isinstance(slots, catalog_pb2.ListSlotsResponse)
+        assert len(slots.slots) == 7
         booked = await access.write("AppointmentService.BookAppointment", book(), key="k")
         assert isinstance(booked, appointment_pb2.BookAppointmentResponse)
         # The second step fails (T3 is used), so the insert of the first is undone.
@@ -710,7 +746,8 @@ async def test_snapshot_and_rules(source: Source, generation: Generation) -> Non
     ((key, row),) = snapshot.rows
     message = watch.build(row)
     assert isinstance(message, common_pb2.Appointment)
-    assert message.appointment_id == key and message.operator_id == "jk160"
+    assert message.appointment_id == key
+    assert message.operator_id == "jk160"
     assert watch.window_contains(message, NOW)
     assert not watch.window_contains(message, datetime(2026, 3, 4, 9, tzinfo=ZONE))
     assert not watch.window_contains(common_pb2.Appointment(), NOW)
@@ -718,11 +755,15 @@ async def test_snapshot_and_rules(source: Source, generation: Generation) -> Non
     after = common_pb2.Appointment()
     after.CopyFrom(message)
     after.state = common_pb2.APPOINTMENT_STATE_CANCELLED
-    assert new.matches(None, message) and not new.matches(message, message)
-    assert cancel.matches(message, after) and not cancel.matches(after, message)
-    assert cancel.occurred == "cancel_time" and cancel.kind == event_pb2.EVENT_KIND_CANCELLED
+    assert new.matches(None, message)
+    assert not new.matches(message, message)
+    assert cancel.matches(message, after)
+    assert not cancel.matches(after, message)
+    assert cancel.occurred == "cancel_time"
+    assert cancel.kind == event_pb2.EVENT_KIND_CANCELLED
     assert not cancel.matches(None, after)
-    assert gone.matches(message, None) and not gone.matches(after, None)
+    assert gone.matches(message, None)
+    assert not gone.matches(after, None)
     assert not moved.matches(message, after)
     after.visit_date.day = 3
     assert moved.matches(message, after)
@@ -756,3 +797,97 @@ def test_problems_of_all_files_at_once(tmp_path: Path) -> None:
     with pytest.raises(DocumentError) as caught:
         compiled(tmp_path, files)
     assert {problem.place.file for problem in caught.value.problems} == {"a.toml", "b.toml"}
+
+
+# ---------------------------------------------------------------------------------- procedures of a real PostgreSQL
+
+POSTGRESQL_SCHEMA = (
+    "CREATE TABLE lk (ddh text PRIMARY KEY, slot numeric(12,0), je numeric(12,2), at char(16))",
+    """CREATE PROCEDURE usp_lock(p_ddh varchar, p_slot numeric, OUT o_code int, OUT o_msg varchar, OUT o_je numeric,
+                              OUT o_sj varchar) LANGUAGE plpgsql AS $$
+    BEGIN
+      o_code := 0; o_msg := ''; o_je := 12.5; o_sj := '2026030209:40:00';
+      IF p_slot = 9 THEN o_code := -3; o_msg := '号已被占用'; RETURN; END IF;
+      IF p_slot = 8 THEN o_code := 77; RETURN; END IF;
+      INSERT INTO lk VALUES (p_ddh, p_slot, o_je, o_sj);
+    END $$""",
+    """CREATE FUNCTION fn_ks(p_branch varchar) RETURNS TABLE (ksdm char(6), ksmc varchar) LANGUAGE sql AS
+       $$ SELECT v.a::char(6), v.b::varchar FROM (VALUES ('01', '内科 '), ('02', '外科')) AS v(a, b) ORDER BY 1 $$""",
+)
+LOCK_PROCEDURE = """
+schema = 1
+operation = "AppointmentService.LockSlot"
+kind = "procedure"
+object = "usp_lock"
+params = [
+  { name = "p_ddh", from = "order_no", type = "varchar" },
+  { name = "p_slot", from = "slot_id", type = "numeric" },
+  { name = "o_code", dir = "out", type = "int" },
+  { name = "o_msg", dir = "out", type = "varchar" },
+  { name = "o_je", dir = "out", type = "numeric" },
+  { name = "o_sj", dir = "out", type = "varchar" },
+]
+[outcome]
+from = "o_code"
+ok = [0]
+errors = [ { is = -3, reason = "SLOT_TAKEN" } ]
+text = "o_msg"
+otherwise = "unknown"
+[[result]]
+into = "lock"
+fields = [
+  { to = "lock_id", column = "p_ddh" },
+  { to = "fee_fen", column = "o_je", money = "yuan" },
+  { to = "expire_time", column = "o_sj", datetime = "%Y%m%d%H:%M:%S" },
+]
+"""
+DEPARTMENT_FUNCTION = """
+schema = 1
+operation = "CatalogService.ListDepartments"
+kind = "procedure"
+object = "fn_ks"
+call = "function"
+params = [ { name = "p_branch", from = "branch", type = "varchar" } ]
+[[result]]
+fields = [ { to = "department_id", column = "ksdm" }, { to = "name", column = "ksmc" } ]
+"""
+
+
+@pytest.fixture
+async def postgresql(postgresql_database: Callable[[], SourceSettings], tmp_path: Path) -> AsyncIterator[HisAccess]:
+    source = Source(replace(postgresql_database(), name="his"))
+    session = source.engine.open(read_only=False)
+    for statement in POSTGRESQL_SCHEMA:
+        session.begin()
+        session.run(statement, {}, max_rows=1)
+        session.commit()
+    session.close()
+    files = {"lock.toml": LOCK_PROCEDURE, "ks.toml": DEPARTMENT_FUNCTION}
+    yield HisAccess({"his": source}, compiled(tmp_path, files, "postgresql"), clock=lambda: NOW)
+    await source.close()
+
+
+async def test_procedures_of_postgresql(postgresql: HisAccess) -> None:
+    for order in ("O1", *HOSTILE):
+        answer = await postgresql.write("AppointmentService.LockSlot", lock("7", order), key="k")
+        assert isinstance(answer, appointment_pb2.LockSlotResponse)
+        assert (answer.lock.lock_id, answer.lock.fee_fen) == (order, 1250)
+        assert answer.lock.expire_time.ToDatetime(ZONE) == datetime(2026, 3, 2, 9, 40, tzinfo=ZONE)
+    with pytest.raises(HisRefused) as caught:
+        await postgresql.write("AppointmentService.LockSlot", lock("9", "O9"), key="k")
+    assert caught.value.reason == reason_pb2.REASON_SLOT_TAKEN
+    assert caught.value.text == "号已被占用"
+    with pytest.raises(OutcomeUnknown):
+        await postgresql.write("AppointmentService.LockSlot", lock("8", "O8"), key="k")
+    with pytest.raises(HisRefused):  # the unique key: the order is locked already
+        await postgresql.write("AppointmentService.LockSlot", lock("7", "O1"), key="k")
+    with pytest.raises(HisRefused):
+        await postgresql.write("AppointmentService.LockSlot", lock("7", "a\0b"), key="k")
+    with pytest.raises(MappingMismatch):
+        await postgresql.write("AppointmentService.LockSlot", lock("no number", "O7"), key="k")
+
+
+async def test_functions_of_postgresql(postgresql: HisAccess) -> None:
+    answer = await postgresql.read("CatalogService.ListDepartments", catalog_pb2.ListDepartmentsRequest())
+    assert isinstance(answer, catalog_pb2.ListDepartmentsResponse)
+    assert [(item.department_id, item.name) for item in answer.departments] == [("01", "内科"), ("02", "外科")]

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.type import date_pb2
-
 from his160.v1 import (
     appointment_pb2,
     catalog_pb2,
@@ -25,6 +24,7 @@ from his160.v1 import (
     payment_pb2,
     reason_pb2,
 )
+
 from his_db import contract
 from his_db.access import HisAccess
 from his_db.errors import HisRefused, OperationNotMapped
@@ -50,7 +50,7 @@ class Hospital:
 
 
 @pytest.fixture(scope="module", params=sorted(SAMPLES))
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A fresh sample HIS, small, for this module."""
     sample = load_sample(request.param)
     if sample.engine == "sqlite":
@@ -60,7 +60,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         secret = f":{at.password}" if at.password else ""
         url = f"postgresql+psycopg://{at.user}{secret}@{at.host}:{at.port}/{at.database}"
     sample.create(url, today=hospital_now().date(), size=SMALL)
-    yield request.param, url
+    return request.param, url
 
 
 @pytest.fixture
@@ -68,7 +68,9 @@ async def hospital(site: tuple[str, str]) -> AsyncIterator[Hospital]:
     name, url = site
     sample = load_sample(name)
     source = Source(settings_from_url("his", url), None)
-    mapping = load_mapping_set(ROOT / "his_db" / "packs" / name / "mappings", sources={"his": sample.engine}, timezone=ZONE)
+    mapping = load_mapping_set(
+        ROOT / "his_db" / "packs" / name / "mappings", sources={"his": sample.engine}, timezone=ZONE
+    )
     his = HisAccess({"his": source}, compile_generation(mapping))
     window = sample.window(url)
     try:
@@ -164,7 +166,12 @@ async def booked(h: Hospital, *, schedule: common_pb2.Schedule | None = None) ->
     who = await patient(h)
     number = order_no()
     await write(
-        h, "AppointmentService.LockSlot", order_no=number, schedule_id=session.schedule_id, slot_id=slot.slot_id, patient_id=who.patient_id
+        h,
+        "AppointmentService.LockSlot",
+        order_no=number,
+        schedule_id=session.schedule_id,
+        slot_id=slot.slot_id,
+        patient_id=who.patient_id,
     )
     answer = await write(
         h,
@@ -214,13 +221,25 @@ async def refused(awaitable: Any) -> int:
 def test_every_operation_of_the_contract_is_mapped_or_said_to_be_unsupported(hospital: Hospital) -> None:
     known = {c.operation: c for c in hospital.his.generation.capabilities()}
     assert set(known) == set(contract.operation_names())
-    for name in (
-        "CatalogService.ListDepartments CatalogService.ListDoctors CatalogService.ListSchedules CatalogService.ListSlots "
-        "CatalogService.ListSuspensions PatientService.FindPatients PatientService.EnsurePatient AppointmentService.LockSlot "
-        "AppointmentService.UnlockSlot AppointmentService.BookAppointment AppointmentService.CancelAppointment "
-        "AppointmentService.GetAppointment AppointmentService.ListAppointments PaymentService.ConfirmPayment "
-        "PaymentService.GetPayment PaymentService.RefundPayment PaymentService.GetRefund"
-    ).split():
+    for name in [
+        "CatalogService.ListDepartments",
+        "CatalogService.ListDoctors",
+        "CatalogService.ListSchedules",
+        "CatalogService.ListSlots",
+        "CatalogService.ListSuspensions",
+        "PatientService.FindPatients",
+        "PatientService.EnsurePatient",
+        "AppointmentService.LockSlot",
+        "AppointmentService.UnlockSlot",
+        "AppointmentService.BookAppointment",
+        "AppointmentService.CancelAppointment",
+        "AppointmentService.GetAppointment",
+        "AppointmentService.ListAppointments",
+        "PaymentService.ConfirmPayment",
+        "PaymentService.GetPayment",
+        "PaymentService.RefundPayment",
+        "PaymentService.GetRefund",
+    ]:
         assert known[name].available, name
     assert not known["PaymentService.CreatePayment"].available
     assert known["PaymentService.CreatePayment"].note
@@ -294,7 +313,9 @@ async def test_ensure_patient_finds_before_it_creates(hospital: Hospital) -> Non
     assert found[0].sex in ("1", "2")
     by_id = (await read(hospital, "PatientService.FindPatients", patient_id=who.patient_id)).patients
     assert [p.name for p in by_id] == [who.name]
-    assert not (await read(hospital, "PatientService.FindPatients", document_no="440524188001010014", name="查无此人")).patients
+    assert not (
+        await read(hospital, "PatientService.FindPatients", document_no="440524188001010014", name="查无此人")
+    ).patients
 
 
 async def test_the_life_of_an_order(hospital: Hospital) -> None:
@@ -361,7 +382,9 @@ async def test_lock_and_unlock(hospital: Hospital) -> None:
     )
     assert second.lock.lock_id == first.lock.lock_id
     assert (await schedules(hospital, schedule_id=session.schedule_id))[0].free_count == before - 1
-    await write(hospital, "AppointmentService.UnlockSlot", order_no=number, lock_id=first.lock.lock_id, slot_id=slot.slot_id)
+    await write(
+        hospital, "AppointmentService.UnlockSlot", order_no=number, lock_id=first.lock.lock_id, slot_id=slot.slot_id
+    )
     assert (await schedules(hospital, schedule_id=session.schedule_id))[0].free_count == before
     await write(hospital, "AppointmentService.UnlockSlot", order_no=number)
 
@@ -419,7 +442,11 @@ async def test_refusals_of_booking(hospital: Hospital) -> None:
     assert await refused(nobody) == R.REASON_PATIENT_NOT_FOUND
     hospital.window.suspend_schedule(session.schedule_id, operator="0931", reason="医生外出会诊")
     stopped = write(
-        hospital, "AppointmentService.LockSlot", order_no=order_no(), schedule_id=session.schedule_id, slot_id=slot.slot_id
+        hospital,
+        "AppointmentService.LockSlot",
+        order_no=order_no(),
+        schedule_id=session.schedule_id,
+        slot_id=slot.slot_id,
     )
     assert await refused(stopped) == R.REASON_SCHEDULE_SUSPENDED
     assert await refused(pay(hospital, order)) == R.REASON_SCHEDULE_SUSPENDED
@@ -448,7 +475,8 @@ async def test_refusals_of_payment_and_refund(hospital: Hospital) -> None:
     await pay(hospital, order)
     assert await refused(pay(hospital, order, out_trade_no="M2" + order.order_no)) == R.REASON_ALREADY_PAID
     assert (
-        await refused(write(hospital, "AppointmentService.CancelAppointment", order_no=order.order_no)) == R.REASON_ALREADY_PAID
+        await refused(write(hospital, "AppointmentService.CancelAppointment", order_no=order.order_no))
+        == R.REASON_ALREADY_PAID
     )
     assert await refused(refund(hospital, order, amount_fen=order.total_fen - 100)) == R.REASON_PARTIAL_REFUND_REFUSED
     hospital.window.check_in(order.appointment_id)
@@ -478,17 +506,36 @@ async def test_refunded_by_the_window_is_refunded(hospital: Hospital) -> None:
         ("PaymentService.GetRefund", {"out_refund_no": "nothing"}, R.REASON_REFUND_NOT_FOUND),
     ],
 )
-async def test_nothing_found_has_its_reason(hospital: Hospital, operation: str, fields: dict[str, str], reason: int) -> None:
+async def test_nothing_found_has_its_reason(
+    hospital: Hospital, operation: str, fields: dict[str, str], reason: int
+) -> None:
     assert await refused(read(hospital, operation, **fields)) == reason
 
 
-HOSTILE = ["'; DROP TABLE SCH_APPT; --", '" OR 1=1 --', "100%", ":order_no", "%s %(x)s", "\\'", "a\tb", "𠅤㛃", "x" * 64, "?", "{0}", "--", "/*"]
+HOSTILE = [
+    "'; DROP TABLE SCH_APPT; --",
+    '" OR 1=1 --',
+    "100%",
+    ":order_no",
+    "%s %(x)s",
+    "\\'",
+    "a\tb",
+    "𠅤㛃",
+    "x" * 64,
+    "?",
+    "{0}",
+    "--",
+    "/*",
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 async def test_hostile_text_is_only_text(hospital: Hospital, text: str) -> None:
     """Binds only: hostile order numbers, names and notes come back as they went in, or find nothing; no table is harmed."""
-    assert await refused(read(hospital, "AppointmentService.GetAppointment", order_no=text)) == R.REASON_APPOINTMENT_NOT_FOUND
+    assert (
+        await refused(read(hospital, "AppointmentService.GetAppointment", order_no=text))
+        == R.REASON_APPOINTMENT_NOT_FOUND
+    )
     assert not (await read(hospital, "PatientService.FindPatients", document_no=text)).patients
     assert not (await read(hospital, "CatalogService.ListDoctors", department_id=text)).doctors
     session = await open_schedule(hospital, skip=7)
@@ -498,7 +545,7 @@ async def test_hostile_text_is_only_text(hospital: Hospital, text: str) -> None:
     )
     assert lock.lock.lock_id
     await write(hospital, "AppointmentService.UnlockSlot", order_no=text)
-    assert (await schedules(hospital))
+    assert await schedules(hospital)
 
 
 async def changes(h: Hospital, name: str, action: Any) -> list[tuple[int, Any, Any]]:
@@ -525,13 +572,17 @@ async def test_window_actions_are_seen_as_events(hospital: Hospital) -> None:
     await pay(hospital, paid)
     await pay(hospital, stays)
 
-    [(kind, old, new)] = await changes(hospital, "orders", lambda: hospital.window.cancel_booking(unpaid.appointment_id, operator="0931"))
+    [(kind, old, new)] = await changes(
+        hospital, "orders", lambda: hospital.window.cancel_booking(unpaid.appointment_id, operator="0931")
+    )
     assert kind == event_pb2.EVENT_KIND_CANCELLED
     assert (old.state, new.state) == (State.APPOINTMENT_STATE_BOOKED, State.APPOINTMENT_STATE_CANCELLED)
     assert (new.order_no, new.operator_id) == (unpaid.order_no, "0931")
     assert new.patient_name == ""
 
-    [(kind, old, new)] = await changes(hospital, "orders", lambda: hospital.window.refund(paid.appointment_id, operator="0932"))
+    [(kind, old, new)] = await changes(
+        hospital, "orders", lambda: hospital.window.refund(paid.appointment_id, operator="0932")
+    )
     assert kind == event_pb2.EVENT_KIND_REFUNDED
     assert (old.state, new.state) == (State.APPOINTMENT_STATE_PAID, State.APPOINTMENT_STATE_REFUNDED)
     assert new.refunded_fen == paid.total_fen
@@ -565,6 +616,7 @@ async def test_replaced_doctor_is_seen(hospital: Hospital) -> None:
     order = await booked(hospital, schedule=session)
     doctors = (await read(hospital, "CatalogService.ListDoctors")).doctors
     other = next(d for d in doctors if d.doctor_id != session.doctor_id and d.department_id == session.department_id)
+
     def replace() -> None:
         hospital.window.replace_doctor(session.schedule_id, other.doctor_id, operator="0933")
 

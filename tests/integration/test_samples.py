@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
 
-from his_db.sample import FULL, SMALL, OrderRow, SampleHis, SampleSummary, WindowProgram, WindowRefusal
 from his_db.registry import load_sample
+from his_db.sample import FULL, SMALL, OrderRow, SampleHis, SampleSummary, WindowProgram, WindowRefusal
 
 TODAY = datetime.date(2026, 11, 23)
 _SERVER = os.environ.get("HIS160_TEST_PG", "postgresql://postgres@127.0.0.1:5432/test")

@@ -6,10 +6,10 @@ import datetime
 
 import pytest
 
+from his_db.registry import SAMPLES, load_sample
 from his_db.sample import FULL, SMALL
 from his_db.samples.people import check_digit, id_number
 from his_db.samples.population import WINDOW_ONLY, World, build_world
-from his_db.registry import SAMPLES, load_sample
 
 TODAY = datetime.date(2026, 11, 23)
 

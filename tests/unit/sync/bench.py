@@ -14,8 +14,8 @@ from google.protobuf.message import Message
 from his160.v1 import appointment_pb2, common_pb2, event_pb2, patient_pb2, payment_pb2, reason_pb2
 
 from his_db.errors import HisRefused, OperationNotMapped, OutcomeUnknown
-from sync.stores.sqlite import SqliteStore
 from sync.store import Store, StoreUnavailable, Transaction
+from sync.stores.sqlite import SqliteStore
 
 T = TypeVar("T")
 BOOK = "AppointmentService.BookAppointment"
@@ -428,7 +428,10 @@ class WatchedHis:
     def order(self, key: str, state: int, **fields: Any) -> None:
         values: dict[str, Any] = {"order_no": "T" + key, "patient_name": "张三", "schedule_id": "D1"}
         values.update(fields)
-        self.put(key, common_pb2.Appointment(appointment_id=key, state=common_pb2.AppointmentState.ValueType(state), **values))
+        self.put(
+            key,
+            common_pb2.Appointment(appointment_id=key, state=common_pb2.AppointmentState.ValueType(state), **values),
+        )
 
     def watch(self, name: str, /) -> Watch:
         return self.current

@@ -45,7 +45,7 @@ class LinkSettings(_message.Message):
     version: _builtins.str
     """Version of his160. Empty from another relay."""
     window_bytes: _builtins.int
-    """Bytes of payload each call may send ahead of Window frames. 0: no limit."""
+    """Bytes of reply payload the sender of this frame takes for each call ahead of its Window frames. 0: no limit."""
     max_calls: _builtins.int
     """Calls the sender of this frame is ready to work on at once. 0: no limit said."""
     @_builtins.property
@@ -78,7 +78,7 @@ Global___LinkSettings: _TypeAlias = LinkSettings  # noqa: Y015
 
 @_typing.final
 class LinkCall(_message.Message):
-    """A call into the site, whole or its first chunk."""
+    """A call into the site, whole: requests are small (at most 256 KiB)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

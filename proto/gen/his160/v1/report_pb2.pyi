@@ -314,7 +314,7 @@ class ReadReportResponse(_message.Message):
     first_row: _builtins.int
     """Number of the first row of this page."""
     checksum: _builtins.bytes
-    """SHA-256 over all rows; in the last page only."""
+    """SHA-256 over all rows in order, each in its deterministic serialisation; in the last page only."""
     @_builtins.property
     def report(self) -> Global___Report:
         """The report; in the first page only."""

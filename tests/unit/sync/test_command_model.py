@@ -1,0 +1,153 @@
+"""Any history of commands, faults, crashes and window changes: what the ledger says is what the HIS did, once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from google.protobuf.message import Message
+from his160.v1 import common_pb2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from his_db.errors import HisError, HisUnavailable
+from sync.command import CommandExecutor
+from sync.commands import COMMANDS
+from sync.store import CommandState, StoreError
+from tests.unit.sync.bench import (
+    BOOK,
+    CANCEL,
+    CONFIRM,
+    REFUND,
+    Clock,
+    Crash,
+    FailingStore,
+    Fault,
+    MemoryHis,
+    book,
+    cancel,
+    confirm,
+    crash_after,
+    lost_after,
+    lost_before,
+    open_sqlite,
+    raising,
+    refund,
+)
+
+REQUESTS: dict[str, tuple[str, Message]] = {
+    "r1": (BOOK, book()),
+    "r2": (BOOK, book(request_id="r2")),
+    "c1": (CANCEL, cancel()),
+    "p1": (CONFIRM, confirm()),
+    "p2": (CONFIRM, confirm(request_id="p2")),
+    "f1": (REFUND, refund()),
+    "f2": (REFUND, refund(request_id="f2")),
+    "f3": (REFUND, refund(request_id="f3", number="R2")),
+}
+FAULTS: dict[str, Fault] = {
+    "lost before": lost_before,
+    "lost after": lost_after,
+    "unavailable": raising(HisUnavailable("down")),
+    "dies before": raising(asyncio.CancelledError()),
+    "dies after": crash_after,
+    "defect": raising(ValueError("defect")),
+}
+STORE_FAULTS = {
+    "store before": ("before", 0),
+    "store after": ("after", 0),
+    "record before": ("before", 1),
+    "record after": ("after", 1),
+}
+STEP = st.one_of(
+    st.tuples(st.sampled_from(sorted(REQUESTS)), st.sampled_from(["", *FAULTS, *STORE_FAULTS])),
+    st.tuples(st.sampled_from(["window cancels", "restart", "sweep", "later"]), st.just("")),
+)
+
+
+class Play:
+    def __init__(self, folder: object) -> None:
+        self.clock = Clock()
+        self.his = MemoryHis()
+        self.store = FailingStore(open_sqlite(folder, self.clock))  # type: ignore[arg-type]
+        self.answers: dict[str, Message] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        self.run = CommandExecutor(self.his, self.store, clock=self.clock, settle=timedelta(seconds=15))
+
+    async def ask(self, request_id: str) -> bool:
+        """True when there is a final answer. A DONE answer never changes."""
+        operation, request = REQUESTS[request_id]
+        try:
+            answer = await self.run.execute(operation, request)
+        except HisError:
+            row = await self.run.ledger.get(request_id)
+            return row is None or not row.state.is_open
+        except (StoreError, Crash, asyncio.CancelledError):
+            return False
+        assert self.answers.setdefault(request_id, answer) == answer
+        return True
+
+    async def step(self, what: str, fault: str) -> None:
+        self.clock.advance(seconds=1)
+        match what:
+            case "window cancels":
+                order = self.his.orders.get("T1")
+                if order is not None and order.state == common_pb2.APPOINTMENT_STATE_BOOKED:
+                    order.state = common_pb2.APPOINTMENT_STATE_CANCELLED
+            case "restart":
+                await self.recovered()
+            case "sweep":
+                await self.run.sweep()
+            case "later":
+                self.clock.advance(seconds=30)
+            case _:
+                if fault in FAULTS:
+                    self.his.faults.append(FAULTS[fault])
+                elif fault:
+                    self.store.fail(*STORE_FAULTS[fault])
+                await self.ask(what)
+                self.his.faults.clear()
+                self.store.points.clear()
+                if fault in ("store after", "record after", "dies before", "dies after"):
+                    await self.recovered()
+
+    async def recovered(self) -> None:
+        self.restart()
+        await self.run.recover()
+
+    async def check(self, asked: set[str]) -> None:
+        self.clock.advance(seconds=30)
+        await self.recovered()
+        self.clock.advance(seconds=30)
+        await self.run.sweep()
+        for request_id in sorted(asked):
+            assert await self.ask(request_id), request_id
+        done: Counter[tuple[str, str]] = Counter()
+        for row in await self.run.ledger.listed(CommandState.DONE):
+            if not row.replay_of:
+                done[row.operation, row.natural_key.partition(":")[2]] += 1
+        effects = self.his.effects
+        assert effects[CONFIRM, "W1"] == done[CONFIRM, "W1"] <= 1
+        assert effects[REFUND, "R1"] + effects[REFUND, "R2"] == done[REFUND, "R1"] + done[REFUND, "R2"] <= 1
+        assert effects[BOOK, "T1"] == done[BOOK, "T1"]
+        assert effects[CANCEL, "T1"] <= done[CANCEL, "T1"]  # a cancellation at the window answers ours as well
+        assert not await self.run.ledger.open(10)
+        assert len(self.run._locks) == 0
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(STEP, max_size=14))
+def test_any_history(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str]]) -> None:
+    async def play() -> None:
+        scene = Play(tmp_path_factory.mktemp("model"))
+        for what, fault in steps:
+            await scene.step(what, fault)
+        await scene.check({what for what, _ in steps if what in REQUESTS})
+        await scene.store.close()
+
+    assert set(COMMANDS) >= {operation for operation, _ in REQUESTS.values()}
+    asyncio.run(play())
