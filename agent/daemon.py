@@ -50,6 +50,7 @@ _PING_EVERY: Final = timedelta(seconds=15)
 _PING_LIMIT: Final = 10.0
 _LAST_BATCH: Final = timedelta(seconds=3)
 _HEALTH_EVERY: Final = timedelta(seconds=2)
+_SETTLE_MARGIN: Final = timedelta(seconds=2)
 _CAPTURE: Final = "snapshot_diff"
 
 
@@ -89,6 +90,7 @@ class Daemon:
             self._store,
             clock=clock,
             revision=self._revision,
+            settle=_settle(settings),
             zone=ZoneInfo(settings.site.timezone),
         )
         self._stopping = asyncio.Event()
@@ -229,6 +231,16 @@ class Daemon:
         """gRPC health: serving while at least one HIS answers."""
         if self._server is not None:
             await self._server.set_serving(any(source.status().ok for source in self._sources.values()))
+
+
+def _settle(settings: Settings) -> timedelta:
+    """How long a write whose connection broke may still be at work in an HIS: its time-outs there, and a margin."""
+    limits = []
+    for source in settings.sources.values():
+        write = source.lanes.get("write")
+        statement = write.statement_timeout if write is not None else None
+        limits.append((statement or source.settings.statement_timeout) + source.settings.lock_timeout)
+    return max(limits) + _SETTLE_MARGIN
 
 
 def _made(settings: Settings) -> str:

@@ -169,7 +169,7 @@ class HandlerRegistry:
         except (asyncio.CancelledError, GeneratorExit):
             refusal = "CANCELLED"
             raise
-        except Exception as error:
+        except Exception as error:  # BLE001 - the RPC border: a defect of one call stays inside it, with its text
             refusal = reason_name(reason_of(error))
             _report(error, refusal, about, context)
             raise CallFailed(to_status(error, operation=about.name, call_id=_public(context))) from error

@@ -34,9 +34,11 @@ _MODULES: Final = (
     "report",
 )
 _RELAY: Final = frozenset({"RelayService"})
-# Answered by the agent from its own state, or built from other mappings: there is nothing a mapping could say.
-_OWN_SERVICES: Final = frozenset({"AgentService", "DeskService", "EventService"})
-_OWN_OPERATIONS: Final = frozenset({"ReportService.ListReports", "ReportService.ReadReport"})
+# Answered by the agent from its own state.
+_OWN_SERVICES: Final = frozenset({"AgentService", "EventService"})
+# Built by the agent from other mappings (steps 4 and 5 bring them): no operation file can say anything about these.
+_BUILT_SERVICES: Final = frozenset({"DeskService"})
+_BUILT_OPERATIONS: Final = frozenset({"ReportService.ListReports", "ReportService.ReadReport"})
 _PATIENT_SERVICE: Final = "PatientService"
 
 
@@ -45,7 +47,8 @@ class ContractOperation:
     """One RPC of the contract.
 
     `list_field` is the name of the only repeated message field of the response, or None. `page_size` and
-    `page_maximum` are 0 for an operation that does not page. `is_mappable` is false for what the agent answers itself.
+    `page_maximum` are 0 for an operation that does not page. `is_own`: the agent answers it from its own state, always.
+    `is_mappable` is false where an operation file has nothing to say.
     """
 
     name: str
@@ -58,6 +61,7 @@ class ContractOperation:
     is_read: bool
     server_streaming: bool
     list_field: str | None
+    is_own: bool
     is_mappable: bool
     page_size: int
     page_maximum: int
@@ -93,7 +97,8 @@ def _operation(service: str, method: MethodDescriptor) -> ContractOperation:
         is_read=level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS,
         server_streaming=method.server_streaming,
         list_field=lists[0] if len(lists) == 1 else None,
-        is_mappable=service not in _OWN_SERVICES and name not in _OWN_OPERATIONS,
+        is_own=service in _OWN_SERVICES,
+        is_mappable=service not in _OWN_SERVICES | _BUILT_SERVICES and name not in _BUILT_OPERATIONS,
         page_size=default if pages else 0,
         page_maximum=maximum if pages else 0,
     )

@@ -220,7 +220,7 @@ class Generation:
         compiled = self.operations.get(name)
         if compiled is not None:
             return Capability(name, True, "")
-        return Capability(name, not contract.operation(name).is_mappable, self.unsupported.get(name, ""))
+        return Capability(name, contract.operation(name).is_own, self.unsupported.get(name, ""))
 
     def operation(self, name: str) -> CompiledOperation:
         """The operation `name`. Raises OperationNotMapped, with the mapping's words when it says `unsupported`."""

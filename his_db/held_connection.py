@@ -41,6 +41,10 @@ class CallError(Exception):
     """A call that this engine cannot make as the mapping describes it (classified SCHEMA). Holds no values."""
 
 
+class ReadOnlyError(CallError):
+    """A read session was given a statement that writes (classified READ_ONLY), where the server itself has none."""
+
+
 @dataclass(slots=True)
 class Statement:
     """SQL in the driver's own bind style. ``null_tests``: names whose ``:name IS NULL`` needs a typed bind of its own.
@@ -60,8 +64,12 @@ class Statement:
         return {**given, **more}
 
 
-def compile_statement(sql: str, dialect: Dialect, *, typed_null_test: str = "") -> Statement:
+def compile_statement(
+    sql: str, dialect: Dialect, *, typed_null_test: str = "", scanner: re.Pattern[str] = _TOKEN
+) -> Statement:
     """Compile ``:name`` binds for a dialect. Colons in literals, comments, quoted names and ``::`` casts are not binds.
+
+    ``scanner`` says where those are, for engines that quote otherwise (``his_db.bound_sql.SCANNERS``).
 
     ``typed_null_test``: SQL type to which the bind of ``:name IS NULL`` is cast, as a separate bind, on engines that
     infer a bind's type from its first use (PostgreSQL refuses ``$1 IS NULL OR column = $1`` for text and NULL).
@@ -78,7 +86,7 @@ def compile_statement(sql: str, dialect: Dialect, *, typed_null_test: str = "") 
             null_tests.append(name)
         return f"CAST(:{name}{NULL_SUFFIX} AS {typed_null_test}){match['null']}"
 
-    compiled = text(_TOKEN.sub(replace, sql)).compile(dialect=dialect)
+    compiled = text(scanner.sub(replace, sql)).compile(dialect=dialect)
     return Statement(sql=str(compiled), null_tests=tuple(null_tests))
 
 

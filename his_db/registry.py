@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 ENGINES: dict[str, str] = {
     "sqlite": "his_db.engines.sqlite:SqliteEngine",
     "postgresql": "his_db.engines.postgresql:PostgresqlEngine",
+    "mysql": "his_db.engines.mysql:MysqlEngine",
 }
 
 KINDS: dict[str, str] = {

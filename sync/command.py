@@ -235,7 +235,7 @@ class CommandExecutor:
             if following.state is CommandState.UNKNOWN and not isinstance(error, OutcomeUnknown):
                 raise OutcomeUnknown(error.detail, retry_after=error.retry_after or _RETRY) from error
             raise
-        except Exception as error:  # a defect below, after SENT: whether the HIS was reached is not known
+        except Exception as error:  # BLE001 - raised on: after SENT a defect below means the outcome is not known
             _LOG.error("write failed unexpectedly", extra={"operation": row.operation, "error": type(error).__name__})
             await self._record(row, self._ledger.unknown(row, f"unexpected {type(error).__name__}"))
             raise OutcomeUnknown("the write ended in an unexpected way", retry_after=_RETRY) from error

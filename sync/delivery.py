@@ -18,7 +18,8 @@ from sync.sink import Outcome, Receipt, Sink, SinkUnavailable
 from sync.store import StoreError
 
 _LOG = logging.getLogger("his160.sync.delivery")
-_IDLE = timedelta(seconds=30)  # longest sleep without a wake-up: a missed wake-up costs no more than this
+# Longest sleep without a wake-up. Another process (`his160 outbox retry`) revives events and can wake nobody.
+_IDLE = timedelta(seconds=2)
 _BACKOFF = Backoff(first=timedelta(seconds=1), cap=timedelta(seconds=30))
 _KEPT = 1000  # latencies for the percentiles
 

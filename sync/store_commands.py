@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, or_, select, update
 
 from sync.store import CommandRow, CommandState
 from sync.store_schema import COMMANDS
@@ -16,6 +16,28 @@ _NAMES = tuple(field.name for field in fields(CommandRow))
 _OPEN = tuple(state.value for state in CommandState if state.is_open)
 _SELECT = select(*(COMMANDS.c[name] for name in _NAMES))
 _OLDEST = (COMMANDS.c.received_time, COMMANDS.c.request_id)
+
+# Built once: in a rush each command runs these four, and building them costs more than SQLite takes to run them.
+_GET = _SELECT.where(COMMANDS.c.request_id == bindparam("wanted"))
+_INSERT = COMMANDS.insert()
+_UPDATE = update(COMMANDS).where(COMMANDS.c.request_id == bindparam("wanted"))
+_OPEN_OF = _SELECT.where(
+    or_(
+        and_(COMMANDS.c.order_key == bindparam("order"), COMMANDS.c.order_key != ""),
+        and_(COMMANDS.c.natural_key == bindparam("number"), COMMANDS.c.natural_key != ""),
+    ),
+    COMMANDS.c.state.in_(_OPEN),
+).order_by(*_OLDEST)
+_DONE_BY_NUMBER = (
+    _SELECT.where(
+        COMMANDS.c.natural_key == bindparam("number"),
+        COMMANDS.c.operation == bindparam("wanted"),
+        COMMANDS.c.state == CommandState.DONE.value,
+        COMMANDS.c.replay_of == "",
+    )
+    .order_by(COMMANDS.c.finished_time.desc(), COMMANDS.c.request_id)
+    .limit(1)
+)
 
 
 def _row(found: Row[Any]) -> CommandRow:
@@ -33,23 +55,18 @@ class SqlCommandTable:
         self._connection = connection
 
     def get(self, request_id: str) -> CommandRow | None:
-        found = self._connection.execute(_SELECT.where(COMMANDS.c.request_id == request_id)).first()
+        found = self._connection.execute(_GET, {"wanted": request_id}).first()
         return None if found is None else _row(found)
 
     def put(self, row: CommandRow) -> None:
         values = {name: getattr(row, name) for name in _NAMES}
         values["state"] = row.state.value
-        changes = update(COMMANDS).where(COMMANDS.c.request_id == row.request_id).values(values)
-        changed = self._connection.execute(changes)
+        changed = self._connection.execute(_UPDATE, {**values, "wanted": row.request_id})
         if not changed.rowcount:
-            self._connection.execute(COMMANDS.insert().values(values))
+            self._connection.execute(_INSERT, values)
 
     def open_of(self, order_key: str, natural_key: str) -> Sequence[CommandRow]:
-        same = or_(
-            and_(COMMANDS.c.order_key == order_key, COMMANDS.c.order_key != ""),
-            and_(COMMANDS.c.natural_key == natural_key, COMMANDS.c.natural_key != ""),
-        )
-        found = self._connection.execute(_SELECT.where(same, COMMANDS.c.state.in_(_OPEN)).order_by(*_OLDEST))
+        found = self._connection.execute(_OPEN_OF, {"order": order_key, "number": natural_key})
         return [_row(row) for row in found]
 
     def open(self, limit: int) -> Sequence[CommandRow]:
@@ -57,13 +74,7 @@ class SqlCommandTable:
         return [_row(row) for row in self._connection.execute(statement)]
 
     def done_by_natural_key(self, operation: str, natural_key: str) -> CommandRow | None:
-        statement = _SELECT.where(
-            COMMANDS.c.natural_key == natural_key,
-            COMMANDS.c.operation == operation,
-            COMMANDS.c.state == CommandState.DONE.value,
-            COMMANDS.c.replay_of == "",
-        ).order_by(COMMANDS.c.finished_time.desc(), COMMANDS.c.request_id)
-        found = self._connection.execute(statement.limit(1)).first()
+        found = self._connection.execute(_DONE_BY_NUMBER, {"wanted": operation, "number": natural_key}).first()
         return None if found is None else _row(found)
 
     def of_order(self, order_key: str) -> Sequence[CommandRow]:

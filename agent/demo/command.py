@@ -59,6 +59,7 @@ def _run(arguments: argparse.Namespace, folder: Path, narrator: Narrator, starte
     books: Books | None = None
     hospital: Hospital | None = None
     site: Site | None = None
+    asked_to_stop = False
     try:
         hospital, earlier = _build(arguments, folder, narrator)
         site = Site(folder, hospital)
@@ -73,10 +74,13 @@ def _run(arguments: argparse.Namespace, folder: Path, narrator: Narrator, starte
     except (ChildFailed, NotInTime, NoServer, StepFailed, CallFailed) as error:
         results.append(Result("books" if results else "attach", False, f"{type(error).__name__}: {error}"))
         print(f"✗ {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        asked_to_stop = True
+        raise
     finally:
         if site is not None:
             site.stop()
-            if not all(result.ok for result in results):
+            if not (asked_to_stop or (books and books.consistent)):
                 print(site.tails(), file=sys.stderr)
         if hospital is not None:
             hospital.remove()

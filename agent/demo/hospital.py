@@ -77,11 +77,7 @@ def create_hospital(kind: str, folder: Path, *, small: bool = False, url: str = 
         if not url and kind == "sqlite":
             url, place = f"sqlite:///{(folder / 'his.db').as_posix()}", "his.db"
         elif not url:
-            server, place = _server(undo)
-            name = f"his160_demo_{os.getpid()}_{secrets.token_hex(3)}"
-            url = create_database(server, name)
-            place += f", database {name}"
-            undo.append(lambda: drop_database(server, name))
+            url, place = _database(undo)
         summary = load_sample(pack).create(url, today=hospital_now().date(), size=SMALL if small else FULL)
     except BaseException:
         while undo:
@@ -98,19 +94,20 @@ def write_private(path: Path, content: str) -> None:
         file.write(content)
 
 
-def _server(undo: list[Callable[[], None]]) -> tuple[str, str]:
-    """A server on which a database can be made, and its name for people: given, answering, or started here."""
+def _database(undo: list[Callable[[], None]]) -> tuple[str, str]:
+    """A new database, and its name for people: on the server given, on the one answering, or on one started here."""
     given = os.environ.get(SERVER_VARIABLE, "")
-    server = given or USUAL_SERVER
-    probe = f"his160_demo_probe_{os.getpid()}_{secrets.token_hex(3)}"
+    server, place = given or USUAL_SERVER, f"server of {SERVER_VARIABLE}" if given else "server on 127.0.0.1:5432"
+    name = f"his160_demo_{os.getpid()}_{secrets.token_hex(3)}"
     try:
-        create_database(server, probe)
-        drop_database(server, probe)
+        url = create_database(server, name)
     except ServerRefused as error:
         if given:
             raise NoServer(f"{SERVER_VARIABLE}: {error}") from None
-        return _embedded(undo)
-    return server, f"server of {SERVER_VARIABLE}" if given else "server on 127.0.0.1:5432"
+        server, place = _embedded(undo)
+        url = create_database(server, name)
+    undo.append(lambda: drop_database(server, name))
+    return url, f"{place}, database {name}"
 
 
 def _embedded(undo: list[Callable[[], None]]) -> tuple[str, str]:

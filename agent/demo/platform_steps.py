@@ -270,8 +270,8 @@ def _person(story: Story) -> patient_pb2.EnsurePatientRequest:
         request_id=request_id(),
         name=_NAME,
         document_type="01",
-        document_no=id_number("440305", datetime.date(1990, 5, 17), story.document_sequence),
-        mobile=phone(90000000 + story.document_sequence),
+        document_no=id_number("440305", story.birthday, story.person),
+        mobile=phone(90_000_000 + story.person),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import random
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -85,7 +85,9 @@ class Story:
         self.paid = Order(f"{number}4", out_trade_no=f"M{number}4", out_refund_no=f"R{number}4")
         self.withdrawn = Order(f"{number}5")
         self.today: datetime.date = hospital_now().date()
-        self.document_sequence = random.randrange(100, 900)  # noqa: S311  # a fictional number of a fictional person
+        self.birthday = datetime.date(1960, 1, 1) + datetime.timedelta(days=secrets.randbelow(15_000))
+        self.person = 100 + secrets.randbelow(800)
+        """Sequence in the number of a fictional person; chance enough that nobody has it."""
         self.departments: list[Any] = []
         self.sessions: list[Any] = []
         self.avoid = {earlier.cancelled.schedule_id, earlier.refunded.schedule_id, earlier.witness.schedule_id}
@@ -211,7 +213,7 @@ def is_coming(window: WindowProgram, pack: str, schedule_id: str) -> bool:
 
 def order_number() -> str:
     """The begin of order numbers nobody has used: to the second, and four digits of chance."""
-    return f"Y{hospital_now():%y%m%d%H%M%S}{random.randrange(10_000):04d}"  # noqa: S311  # no secret
+    return f"Y{hospital_now():%y%m%d%H%M%S}{secrets.randbelow(10_000):04d}"
 
 
 def request_id() -> str:

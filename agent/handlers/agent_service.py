@@ -35,18 +35,13 @@ class Abilities(Protocol):
     def capabilities(self) -> Iterable[Capable]: ...
 
 
-# Answered by the agent itself, whatever is mapped.
-_OWN = frozenset({"AgentService", "EventService"})
-
-
 def capabilities_of(generation: Abilities) -> list[agent_pb2.Capability]:
     """Every operation of the contract, ordered by name, available or not."""
     mapped = {capability.operation: capability for capability in generation.capabilities()}
     found = []
     for name in operation_names():
         capability = mapped.get(name)
-        own = operation(name).method.containing_service.name in _OWN
-        available = own or (capability is not None and capability.available)
+        available = operation(name).is_own or (capability is not None and capability.available)
         note = "" if available or capability is None else capability.note
         found.append(agent_pb2.Capability(operation=name, available=available, note=note))
     return found

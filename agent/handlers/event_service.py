@@ -12,16 +12,17 @@ from his160.v1 import event_pb2
 from agent.handler import CallContext, Handler, StreamHandler
 
 _PAGE: Final = 100
+_LOOK_AGAIN: Final = 1.0  # seconds: how long an event may stay unseen that the outbox told nobody of
 
 
 class EventFeed(Protocol):
     """The outbox as a reader sees it (``agent.event_feed.OutboxFeed``)."""
 
+    def change(self) -> asyncio.Event:
+        """Set once events have come in after this call: ask before reading, and no event falls in between."""
+
     async def after(self, sequence: int, limit: int) -> Sequence[event_pb2.Event]:
         """Events above ``sequence`` in its order, at most ``limit``."""
-
-    async def wait(self, sequence: int) -> None:
-        """Returns when there may be an event above ``sequence``."""
 
     async def ack(self, event_ids: Sequence[str]) -> int:
         """Close events; returns how many were open until now."""
@@ -34,12 +35,13 @@ def read_events(feed: EventFeed, stopping: asyncio.Event) -> StreamHandler:
         assert isinstance(request, event_pb2.ReadEventsRequest)
         sequence = request.after_sequence
         while not stopping.is_set():
+            changed = feed.change()
             events = await feed.after(sequence, request.page_size or _PAGE)
             if events:
                 sequence = events[-1].sequence
                 yield event_pb2.ReadEventsResponse(events=events)
             else:
-                await _first(feed.wait(sequence), stopping.wait())
+                await _first_of(changed, stopping)
 
     return handle
 
@@ -54,11 +56,11 @@ def ack_events(feed: EventFeed) -> Handler:
     return handle
 
 
-async def _first(*waits: object) -> None:
-    """Return when the first of the awaitables does; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
+async def _first_of(*events: asyncio.Event) -> None:
+    """Return when one of the events is set, or after a while."""
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, timeout=_LOOK_AGAIN, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()

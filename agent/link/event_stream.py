@@ -63,9 +63,7 @@ class _Stream:
             await asyncio.gather(self._reader, return_exceptions=True)
         self._fail()
 
-    def _forget(
-        self, waiters: Iterable[tuple[event_pb2.Event, asyncio.Future[relay_pb2.EventReceipt]]]
-    ) -> None:
+    def _forget(self, waiters: Iterable[tuple[event_pb2.Event, asyncio.Future[relay_pb2.EventReceipt]]]) -> None:
         for event, future in waiters:
             if future.done() and not future.cancelled():
                 future.exception()  # looked at: one broken stream fails many futures

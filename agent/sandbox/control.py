@@ -40,16 +40,12 @@ class SandboxControl(sandbox_pb2_grpc.SandboxServiceServicer):
         self._journal = journal
         self._faults = faults
 
-    async def ListLinks(
-        self, request: sandbox_pb2.ListLinksRequest, context: Context
-    ) -> sandbox_pb2.ListLinksResponse:
+    async def ListLinks(self, request: sandbox_pb2.ListLinksRequest, context: Context) -> sandbox_pb2.ListLinksResponse:
         """Agents attached now."""
         answer = sandbox_pb2.ListLinksResponse()
         for attached in self._agents.all():
             said = attached.agent
-            answer.links.add(
-                site=said.site, instance=said.instance, version=said.version, operations=said.operations
-            )
+            answer.links.add(site=said.site, instance=said.instance, version=said.version, operations=said.operations)
         return answer
 
     async def ListStoredEvents(
@@ -66,9 +62,7 @@ class SandboxControl(sandbox_pb2_grpc.SandboxServiceServicer):
                 pass  # the empty page says it
         return sandbox_pb2.ListStoredEventsResponse(events=self._journal.after(request.after_position, limit))
 
-    async def SetFault(
-        self, request: sandbox_pb2.SetFaultRequest, context: Context
-    ) -> sandbox_pb2.SetFaultResponse:
+    async def SetFault(self, request: sandbox_pb2.SetFaultRequest, context: Context) -> sandbox_pb2.SetFaultResponse:
         """Set or heal the faults."""
         try:
             self._faults.set(request)

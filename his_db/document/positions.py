@@ -99,7 +99,8 @@ def survey(text: str) -> Survey:
     # The text is known to be faulty; what was seen before the fault is the answer.
     with contextlib.suppress(ScanError, RecursionError):
         scanner.document()
-    return Survey(scanner.repeat, tuple(scanner.open))
+    # A value may be wanted where the text ends: nothing is open there.
+    return Survey(scanner.repeat, tuple(at for at in scanner.open if at < len(text)))
 
 
 class _Scanner:

@@ -184,7 +184,8 @@ class ZeboneWindow:
             resource = one(
                 connection,
                 "SELECT r.PK_SCHRES AS res, r.PK_EMP AS emp, e.NAME_EMP AS doctor "
-                "FROM SCH_RESOURCE r JOIN BD_OU_EMPLOYEE e ON e.PK_EMP=r.PK_EMP WHERE :doc IN (r.PK_EMP, e.CODE_EMP) AND r.DEL_FLAG='0' AND e.FLAG_ACTIVE='1'",
+                "FROM SCH_RESOURCE r JOIN BD_OU_EMPLOYEE e ON e.PK_EMP=r.PK_EMP "
+                "WHERE :doc IN (r.PK_EMP, e.CODE_EMP) AND r.DEL_FLAG='0' AND e.FLAG_ACTIVE='1'",
                 doc=doctor_id,
             )  # fmt: skip
             schedule = one(connection, "SELECT PK_SCHRES FROM SCH_SCH WHERE PK_SCH=:sch", sch=schedule_id)

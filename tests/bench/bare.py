@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import sqlite3
 import threading
 import time
@@ -22,6 +23,8 @@ from tests.bench.load import Sample
 from tests.bench.packs import Order, Statement, psycopg_url
 
 CONNECTIONS: Final = 2  # as many as a lane of the agent holds
+
+_KEY: Final = re.compile(r"[0-9A-F]{32}")
 
 Prepared = tuple[str, Mapping[str, Any]]
 Rows = Sequence[tuple[Any, ...]]
@@ -125,7 +128,9 @@ def script(kind: str, statements: Sequence[Statement], order: Order | None = Non
         if order is not None:
             for bind, value in values.items():
                 # The first field that fits: where session and slot are the same thing, either will do.
-                name = next((name for name in names if str(value) == str(_field(order, name))), None)
+                name = next((name for name in names if str(value) == _field(order, name)), None)
+                if name is None and isinstance(value, str) and _KEY.fullmatch(value):
+                    name = "KEY"  # a primary key that the mapping derives from $key
                 if name is not None:
                     own[bind] = name
         found.append((sql, values, own))
@@ -158,13 +163,16 @@ def read(prepared: Sequence[Prepared]) -> Callable[[Driver], None]:
 
 
 def write(prepared: Sequence[Prepared]) -> Callable[[Driver], None]:
-    """Work that writes: begin, statements, commit."""
+    """Work that writes: begin, statements, commit. The last statement reads what was written: nothing is a defect."""
 
     def work(driver: Driver) -> None:
         driver.begin()
+        rows: Rows = ()
         for each in prepared:
-            driver.run(each)
+            rows = driver.run(each)
         driver.commit()
+        if not rows:
+            raise AssertionError("the bare driver wrote nothing")
 
     return work
 
@@ -207,7 +215,7 @@ class BarePool:
             while (item := asked.get()) is not None:
                 try:
                     item[1](driver)
-                except (sqlite3.Error, psycopg.Error) as error:
+                except (sqlite3.Error, psycopg.Error, AssertionError) as error:
                     failures.append(error)
                     break
                 times.append(time.perf_counter() - item[0])

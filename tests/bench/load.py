@@ -76,9 +76,7 @@ class Caller:
         answer: bytes = await call(request, timeout=20, metadata=self._target.metadata)
         return answer
 
-    async def run(
-        self, operation: str, requests: Sequence[bytes], in_flight: int
-    ) -> tuple[Sample, list[bytes]]:
+    async def run(self, operation: str, requests: Sequence[bytes], in_flight: int) -> tuple[Sample, list[bytes]]:
         """Each request once; the sample and the answers in no order."""
         return await self._run(operation, iter(requests), in_flight, None)
 

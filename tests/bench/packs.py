@@ -37,16 +37,19 @@ SELECT t.PK_SCH, t.PK_SCHTICKET FROM SCH_TICKET t JOIN SCH_SCH s ON s.PK_SCH = t
 WHERE s.DATE_WORK > :day AND s.FLAG_STOP = '0' AND s.EU_STATUS = '8' AND s.DEL_FLAG = '0' AND t.DEL_FLAG = '0'
   AND t.FLAG_USED = '0' AND t.FLAG_STOP = '0' AND t.FLAG_LOCK = '0' AND t.FLAG_APPT = '1'
 """
-_ZEBONE_PATIENTS: Final = (
-    "SELECT PK_PI FROM PI_MASTER WHERE DEL_FLAG = '0' AND PK_PI NOT IN (SELECT PK_PI FROM PI_LOCK)"
-)
+# Not one who has a coming appointment: the HIS takes one booking of a patient in a session.
+_ZEBONE_PATIENTS: Final = """
+SELECT PK_PI FROM PI_MASTER WHERE DEL_FLAG = '0' AND PK_PI NOT IN (SELECT PK_PI FROM PI_LOCK)
+  AND PK_PI NOT IN (SELECT PK_PI FROM SCH_APPT WHERE DATE_APPT > :day)
+"""
 _WINNING_SLOTS: Final = """
 SELECT p.pbmxid::text, p.pbmxid::text FROM his.gh_yy_pbzbmx p, generate_series(1, (p.zgh - p.ygh)::int)
 WHERE p.jlzt = 0 AND p.tzbz = 0 AND p.zbrq > %(day)s
 """
-_WINNING_PATIENTS: Final = (
-    "SELECT patid::text FROM his.sf_brxxk WHERE jlzt = 0 AND patid NOT IN (SELECT patid FROM his.gh_yy_hmd)"
-)
+_WINNING_PATIENTS: Final = """
+SELECT patid::text FROM his.sf_brxxk WHERE jlzt = 0 AND patid NOT IN (SELECT patid FROM his.gh_yy_hmd)
+   AND patid NOT IN (SELECT patid FROM his.gh_ghyyk WHERE left(yyrq, 8) > %(day)s)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Orders:
         by_session: dict[str, int] = {}
         for schedule, _ in slots:
             by_session[schedule] = by_session.get(schedule, 0) + 1
-        low, high = (_SESSION_SLOTS if hospital.kind == "sqlite" else (1, 10_000))
+        low, high = _SESSION_SLOTS if hospital.kind == "sqlite" else (1, 10_000)
         # The session that ListSlots is asked for: the fullest of those with 20 to 50 slots; nobody books in it.
         self.session = max((s for s, count in by_session.items() if low <= count <= high), key=lambda s: by_session[s])
         self._slots = iter([slot for slot in slots if slot[0] != self.session])
@@ -106,15 +109,17 @@ class Orders:
 
 def _zebone_pool(url: str, day: date) -> tuple[list[tuple[str, str]], list[str]]:
     with closing(sqlite3.connect(settings_from_url("his", url).database)) as connection:
-        slots = connection.execute(_ZEBONE_SLOTS, {"day": f"{day:%Y-%m-%d} 23:59:59"}).fetchall()
-        patients = [row[0] for row in connection.execute(_ZEBONE_PATIENTS)]
+        after = {"day": f"{day:%Y-%m-%d} 23:59:59"}
+        slots = connection.execute(_ZEBONE_SLOTS, after).fetchall()
+        patients = [row[0] for row in connection.execute(_ZEBONE_PATIENTS, after)]
     return slots, patients
 
 
 def _winning_pool(hospital: Hospital, day: date) -> tuple[list[tuple[str, str]], list[str]]:
     with psycopg.connect(psycopg_url(hospital.url)) as connection:
-        slots = connection.execute(_WINNING_SLOTS, {"day": f"{day:%Y%m%d}"}).fetchall()
-        patients = [row[0] for row in connection.execute(_WINNING_PATIENTS).fetchall()]
+        after = {"day": f"{day:%Y%m%d}"}
+        slots = connection.execute(_WINNING_SLOTS, after).fetchall()
+        patients = [row[0] for row in connection.execute(_WINNING_PATIENTS, after).fetchall()]
     return slots, patients
 
 
@@ -187,9 +192,7 @@ def record(hospital: Hospital, orders: Orders) -> Recorded:
     finally:
         session.close()
         engine.dispose()
-    return Recorded(
-        tuple(reads.statements), tuple(writes.statements), order, tuple(looks.statements), watch.key_column
-    )
+    return Recorded(tuple(reads.statements), tuple(writes.statements), order, tuple(looks.statements), watch.key_column)
 
 
 def _as_session(recording: RecordingSession) -> Any:

@@ -1,7 +1,7 @@
 """One contract, two borders: what a caller sees is the same, whichever way the call came in.
 
-A border is a ``Border``: it opens a caller of an identity and stops. The gRPC server is here; the relay link joins by a
-second entry in ``BORDERS``. The HIS behind is a fake: what is tested is everything between a socket and the HIS.
+A border opens callers of an identity: the gRPC server that a relay dials, and the link that the agent has dialled. The
+HIS behind is a fake: what is tested is everything between a socket and the HIS.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import stat
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,7 +34,12 @@ from agent.figures import Figures
 from agent.handler import Identity
 from agent.handlers.agent_service import get_info, get_status
 from agent.handlers.event_service import ack_events, read_events
+from agent.link.answering import RegistryAnswerer
+from agent.link.channel import LinkTarget
+from agent.link.relay_link import RelayLink
+from agent.link.session import SessionSettings
 from agent.registry import HandlerRegistry, Limits, build_registry
+from agent.sandbox.server import Sandbox, SandboxSettings
 from agent.status import StatusBoard
 from his_db.contract import operation, operation_names
 from his_db.errors import HisBusy, HisRefused, OperationNotMapped, OutcomeUnknown
@@ -81,13 +87,13 @@ class FakeFeed:
     def add(self, sequence: int) -> None:
         self.events.append(event_pb2.Event(event_id=f"{sequence:032x}", sequence=sequence))
         self.changed.set()
+        self.changed = asyncio.Event()
+
+    def change(self) -> asyncio.Event:
+        return self.changed
 
     async def after(self, sequence: int, limit: int) -> Sequence[event_pb2.Event]:
         return [event for event in self.events if event.sequence > sequence][:limit]
-
-    async def wait(self, sequence: int) -> None:
-        self.changed.clear()
-        await self.changed.wait()
 
     async def ack(self, event_ids: Sequence[str]) -> int:
         new = [item for item in event_ids if item not in self.acked]
@@ -199,7 +205,62 @@ class ServerBorder:
         await self.server.stop(timedelta(seconds=1))
 
 
-BORDERS: dict[str, Callable[[BenchPki, HandlerRegistry], Any]] = {"server": ServerBorder}
+class LinkBorder:
+    """The relay link: the agent has dialled a sandbox relay, which passes calls in. It carries the relay only."""
+
+    def __init__(self, pki: BenchPki, registry: HandlerRegistry) -> None:
+        self.pki = pki
+        self.folder = tempfile.TemporaryDirectory()
+        settings = SandboxSettings(
+            listen="127.0.0.1:0",
+            control="127.0.0.1:0",
+            ca=pki.ca,
+            certificate=pki.relay.certificate,
+            key=pki.relay.key,
+            store=Path(self.folder.name) / "events",
+        )
+        self.sandbox = Sandbox(settings)
+        self.answerer = RegistryAnswerer(registry, Identity("relay", "bench"))
+        self._channels: list[grpc.aio.Channel] = []
+
+    async def start(self) -> None:
+        await self.sandbox.start()
+        target = LinkTarget(self.sandbox.listen, self.pki.ca, self.pki.agent.certificate, self.pki.agent.key)
+        self.link = RelayLink(target, lambda: SessionSettings(SITE, "one", "0.1.0", operation_names()), self.answerer)
+        connected = asyncio.Event()
+        self.link.on_connected(lambda link: connected.set())
+        self.running = asyncio.create_task(self.link.run())
+        async with asyncio.timeout(10):
+            await connected.wait()
+
+    def caller(self, pair: KeyPair | None, ca: Path | None = None) -> Caller:
+        if pair != self.pki.relay:
+            raise ValueError("a link carries the relay only")
+        channel = grpc.aio.insecure_channel(
+            self.sandbox.control,
+            options=[("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 5_000_000)],
+        )
+        self._channels.append(channel)
+        return Caller(channel)
+
+    def relay(self) -> Caller:
+        return self.caller(self.pki.relay)
+
+    async def stop(self) -> None:
+        for channel in self._channels:
+            await channel.close()
+        self.link.stop()
+        async with asyncio.timeout(10):
+            await self.running
+        await self.sandbox.stop()
+        self.folder.cleanup()
+
+
+BORDERS: dict[str, Callable[[BenchPki, HandlerRegistry], Any]] = {"server": ServerBorder, "link": LinkBorder}
+
+
+# What only the server border has: other identities than the relay, health, reflection, certificates.
+server_only = pytest.mark.parametrize("bench", ["server"], indirect=True)
 
 
 @dataclass
@@ -276,15 +337,25 @@ async def test_a_command_is_answered(bench: Bench) -> None:
     assert await bench.border.relay().call("AppointmentService.LockSlot", lock_request()) == answer
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in operation_names() if n.split(".")[0] not in ("AgentService", "EventService")]
-)
+OF_THE_RELAY = [n for n in operation_names() if not n.startswith(("AgentService", "EventService", "DeskService"))]
+OF_THE_DESK = [n for n in operation_names() if n.startswith("DeskService")]
+
+
+@pytest.mark.parametrize("name", OF_THE_RELAY)
 async def test_what_is_not_mapped_says_so(bench: Bench, name: str) -> None:
-    about = operation(name)
-    caller = bench.border.caller(bench.pki.desk if name.startswith("DeskService") else bench.pki.relay)
+    await refused_as_unmapped(bench.border.relay(), name)
+
+
+@server_only
+@pytest.mark.parametrize("name", OF_THE_DESK)
+async def test_what_is_not_mapped_says_so_to_the_desk(bench: Bench, name: str) -> None:
+    await refused_as_unmapped(bench.border.caller(bench.pki.desk), name)
+
+
+async def refused_as_unmapped(caller: Caller, name: str) -> None:
     request = valid_request(name)
     with pytest.raises(Refused) as caught:
-        if about.server_streaming:
+        if operation(name).server_streaming:
             _ = [answer async for answer in caller.stream(name, request)]
         else:
             await caller.call(name, request)
@@ -402,6 +473,7 @@ async def test_an_answer_just_below_the_limit_passes(bench: Bench) -> None:
     assert len(got.slots) == 4100
 
 
+@server_only
 @pytest.mark.parametrize(
     ("who", "name", "request_"),
     [
@@ -421,6 +493,7 @@ async def test_identities_keep_to_their_methods(bench: Bench, who: str, name: st
     assert bench.his.asked == []
 
 
+@server_only
 async def test_an_operator_may_look(bench: Bench) -> None:
     status = await bench.border.caller(bench.pki.operator).call("AgentService.GetStatus", agent_pb2.GetStatusRequest())
     assert status.health == agent_pb2.HEALTH_DOWN
@@ -562,11 +635,11 @@ async def test_calls_are_counted(bench: Bench) -> None:
 
 @pytest.fixture
 async def server(bench: Bench) -> ServerBorder:
-    if not isinstance(bench.border, ServerBorder):
-        pytest.skip("of the server border only")
+    assert isinstance(bench.border, ServerBorder)
     return bench.border
 
 
+@server_only
 async def test_health_and_reflection(server: ServerBorder) -> None:
     caller = server.caller(server.pki.operator)
     stub = health_pb2_grpc.HealthStub(caller.channel)
@@ -585,6 +658,7 @@ async def test_health_and_reflection(server: ServerBorder) -> None:
     }
 
 
+@server_only
 async def test_an_unknown_method_is_unimplemented(server: ServerBorder) -> None:
     method: Any = server.relay().channel.unary_unary("/his160.v1.CatalogService/Nothing")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -598,10 +672,12 @@ async def refused_at_the_door(caller: Caller) -> None:
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+@server_only
 async def test_no_certificate_is_refused(server: ServerBorder) -> None:
     await refused_at_the_door(server.caller(None))
 
 
+@server_only
 async def test_a_certificate_of_another_authority_is_refused(server: ServerBorder, tmp_path: Path) -> None:
     stranger = make_authority(tmp_path).issue("relay", Identity("relay", "bench"))
     await refused_at_the_door(server.caller(stranger))
@@ -621,6 +697,7 @@ async def issued(server: ServerBorder, tmp_path: Path, **options: Any) -> tuple[
     return other, authority
 
 
+@server_only
 async def test_an_expired_certificate_is_refused(server: ServerBorder, tmp_path: Path) -> None:
     other, authority = await issued(server, tmp_path)
     expired = authority.issue("old", Identity("relay", "old"), lifetime=timedelta(minutes=-5))
@@ -628,6 +705,7 @@ async def test_an_expired_certificate_is_refused(server: ServerBorder, tmp_path:
     await other.stop()
 
 
+@server_only
 async def test_a_certificate_that_names_nobody_may_call_nothing(server: ServerBorder, tmp_path: Path) -> None:
     other, authority = await issued(server, tmp_path)
     nobody = authority.issue("nobody", None)
@@ -640,6 +718,7 @@ async def test_a_certificate_that_names_nobody_may_call_nothing(server: ServerBo
     await other.stop()
 
 
+@server_only
 async def test_a_renewed_certificate_needs_no_restart(server: ServerBorder, tmp_path: Path) -> None:
     other, authority = await issued(server, tmp_path)
     relay = authority.issue("relay", Identity("relay", "bench"))
@@ -668,6 +747,7 @@ async def presented(port: int, authority: BenchAuthority, relay: KeyPair) -> byt
     return shown
 
 
+@server_only
 async def test_a_port_that_is_taken_is_an_error(server: ServerBorder) -> None:
     settings = ServerSettings(
         True,
@@ -681,6 +761,7 @@ async def test_a_port_that_is_taken_is_an_error(server: ServerBorder) -> None:
         await BorderServer(settings, server.server._registry).start()
 
 
+@server_only
 async def test_without_tls_the_caller_is_local(server: ServerBorder) -> None:
     settings = ServerSettings(True, "127.0.0.1", 0, None, None, None, insecure=True)
     plain = BorderServer(settings, server.server._registry)

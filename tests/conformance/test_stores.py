@@ -7,7 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -55,6 +55,16 @@ def command(request_id: str, **changes: object) -> CommandRow:
     return CommandRow(**values)  # type: ignore[arg-type]
 
 
+async def put(store: Store, rows: Sequence[CommandRow]) -> None:
+    """Puts the rows in, in one unit."""
+
+    def unit(work: Transaction) -> None:
+        for row in rows:
+            work.commands.put(row)
+
+    await store.write(unit)
+
+
 @pytest.fixture(params=sorted(STORES))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -86,7 +96,7 @@ async def test_a_failing_unit_is_undone_alone(store: Store) -> None:
         work.commands.put(command("bad"))
         raise KeyError("defect")
 
-    good = [store.write(lambda work, name=str(n): work.commands.put(command(name))) for n in range(20)]
+    good = [put(store, [command(str(n))]) for n in range(20)]
     results = await asyncio.gather(*good[:10], store.write(failing), *good[10:], return_exceptions=True)
     assert [type(result) for result in results if result is not None] == [KeyError]
     assert len(await store.read(lambda work: work.commands.open(100))) == 20
@@ -148,7 +158,7 @@ async def test_open_commands_by_order_and_by_number(store: Store) -> None:
         command("3", state=CommandState.DONE, order_key="T1"),
         command("4", order_key="T9", natural_key="order_no:T1"),
     ]
-    await store.write(lambda work: [work.commands.put(row) for row in rows])
+    await put(store, rows)
 
     def names(found: object) -> list[str]:
         return [row.request_id for row in found]  # type: ignore[attr-defined]
@@ -172,7 +182,7 @@ async def test_open_commands_are_never_pruned(store: Store) -> None:
         command("2", state=CommandState.DONE, finished_time=old),
         command("3", state=CommandState.DONE, finished_time=NOW),
     ]
-    await store.write(lambda work: [work.commands.put(row) for row in rows])
+    await put(store, rows)
     assert await store.write(lambda work: work.commands.prune(NOW - timedelta(days=30))) == 1
     assert await store.read(lambda work: work.commands.get("2")) is None
 

@@ -95,6 +95,21 @@ def test_a_walk_in_is_no_business_of_the_platform(running: Bench) -> None:
     assert [item.event.order_no for item in book.events] == [witness.order_no]
 
 
+def test_orders_of_other_channels_stay_in_the_hospital(running: Bench) -> None:
+    """微信公众号 and 自助机 write order numbers of their own into the same column."""
+    ours = {row.his_id for row in running.window.orders(channel_only=True, limit=10_000)}
+    witness, book = running.booked(), running.book()
+    foreign = 0
+    for row in running.window.orders(channel_only=False, states=("PAID",), limit=10_000):
+        if row.his_id not in ours:
+            running.window.refund(row.his_id, operator=CASHIER)
+            foreign += 1
+    assert foreign > 0
+    running.window.cancel_booking(witness.his_id, operator=CASHIER)
+    arrived(book, witness, event_pb2.EVENT_KIND_CANCELLED)
+    assert [item.event.order_no for item in book.events] == [witness.order_no]
+
+
 @pytest.mark.parametrize("same_id", [True, False], ids=["same request_id", "other request_id"])
 def test_the_same_booking_at_once_has_one_effect(running: Bench, same_id: bool) -> None:
     story = running.story()

@@ -138,3 +138,13 @@ def test_any_damage_gives_one_problem_inside_the_file(at: int, cut: int, added: 
     else:
         for key in document.data:
             assert (key,) in document.positions.keys
+
+
+def test_every_half_typed_file_is_explained() -> None:
+    """Whatever a person has typed so far, or an editor has saved by half: a problem with a place, never a crash."""
+    whole = '[[step]]\nname = "take"\nsql = """\nUPDATE T\n"""\nwhere = [\n  { a = "x", b = [1, 2] },\n]\nfields = [ { to = \'c\' } ]\n'
+    for end in range(len(whole)):
+        try:
+            parse_document(whole[:end], "half.toml")
+        except DocumentError as error:
+            assert all(problem.place.line >= 1 for problem in error.problems)

@@ -227,5 +227,3 @@ class StallingProxy:
                 writer.write(data)
                 await writer.drain()
         writer.close()
-
-

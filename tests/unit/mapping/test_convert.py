@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
-from his160.v1 import appointment_pb2, catalog_pb2, common_pb2, patient_pb2
+from his160.v1 import appointment_pb2, catalog_pb2, common_pb2, patient_pb2, payment_pb2, report_pb2
 
 from his_db.document.located import parse_document
 from his_db.errors import MappingMismatch
@@ -440,3 +440,33 @@ def test_request_fields_are_read_as_plain_values() -> None:
     assert (read("from_date"), read("department_id"), read("from_date.year")) == (date(2026, 3, 2), "01", 2026)
     assert resolve(descriptor, "from_date.yaer") is None
     assert resolve(appointment_pb2.GetAppointmentResponse.DESCRIPTOR, "appointment.state") is not None
+
+
+def test_oneof_by_what_the_row_fills() -> None:
+    specs = [
+        FieldSpec(to="payment.out_trade_no", path=(), column="no"),
+        FieldSpec(to="payment.state", path=(), const="PAID"),
+        FieldSpec(to="payment.amount_fen", path=(), column="paid", money="yuan"),
+        FieldSpec(to="refund.state", path=(), const="DONE"),
+        FieldSpec(to="refund.amount_fen", path=(), column="back", money="yuan"),
+    ]
+    entry = report_pb2.StatementEntry
+    build = RowPlan(entry.DESCRIPTOR, specs, codes={}, zone=ZONE, label="op").builder(("no", "paid", "back"))
+    paid = entry(**build(("T1", 12.3, None)))
+    assert paid.WhichOneof("entry") == "payment"
+    assert paid.payment.amount_fen == 1230
+    back = entry(**build((None, None, 12.3)))
+    assert back.WhichOneof("entry") == "refund"
+    with pytest.raises(MappingMismatch, match="more than one"):
+        build(("T1", 1, 1))
+
+
+def test_map_of_texts() -> None:
+    response = payment_pb2.CreatePaymentResponse
+    specs = [
+        FieldSpec(to="out_trade_no", path=(), column="no"),
+        FieldSpec(to="pay_parameters.paySign", path=(), column="sign"),
+        FieldSpec(to="pay_parameters.signType", path=(), const="RSA"),
+    ]
+    build = RowPlan(response.DESCRIPTOR, specs, codes={}, zone=ZONE, label="op").builder(("no", "sign"))
+    assert dict(response(**build(("T1", "abc "))).pay_parameters) == {"paySign": "abc", "signType": "RSA"}

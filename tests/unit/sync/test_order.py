@@ -30,7 +30,7 @@ def test_every_pair_of_states(before: int, after: int) -> None:
 
 @pytest.mark.parametrize(("before", "command"), list(product(STATES, C)))
 def test_every_state_and_command(before: int, command: C) -> None:
-    expected = EFFECTS.get((before, command))  # type: ignore[call-overload]
+    expected = EFFECTS.get((before, command))  # type: ignore[arg-type]
     if expected is None:
         with pytest.raises(order.IllegalTransition) as caught:
             order.transition(before, command)  # type: ignore[arg-type]

@@ -192,7 +192,8 @@ async def test_backoff_doubles_to_its_cap_and_ends_with_success(
     sink.scripts += [unreachable] * 7
     waits: list[float] = []
     await drive(delivery, waits, lambda: len(waits) == 9)
-    assert waits == [1, 2, 4, 8, 16, 30, 30, 0, 30]
+    assert waits[:-1] == [1, 2, 4, 8, 16, 30, 30, 0]
+    assert waits[-1] > 0  # idle
     assert delivery.status().connected
     assert delivery.status().last_error == "no link"
 

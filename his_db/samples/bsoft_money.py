@@ -1,0 +1,163 @@
+"""The bsoft sample's orders and money: 号源, bookings, registrations, receipts, payments, refunds, day sheets."""
+
+from __future__ import annotations
+
+import datetime
+from collections import defaultdict
+from collections.abc import Iterator
+
+from sqlalchemy import Connection
+
+from his_db.samples.bsoft_rows import (
+    BRANCH,
+    CASH,
+    CHANNEL,
+    FIRST_PATIENT,
+    PAY_MODE,
+    PAYTYPE,
+    TRANSACTION,
+    clinic,
+)
+from his_db.samples.population import LEVELS, RegistrationSeed, World
+from his_db.samples.tables import bulk, stamp
+
+FIRST_HOLD, FIRST_BOOKING, FIRST_REGISTER, FIRST_RECEIPT = 500_001, 300_001, 8_000_001, 900_001
+_GHLB = {"normal": 1, "emergency": 2, "expert": 3, "special": 4}
+_HOLD = (
+    "HYXH HYKS HYJG HYYS HYSJ HYZT BRID SFZH TYSJ ZBLB SOURCE CARDID CARDTYPE PATIENTNAME TELEPHONENO SDXH GHF ZLF "
+    "ZFJE DDH DDSJ"
+)
+_BOOKING = "YYXH JGID YYMM BRID GHRQ KSDM ZBLB YSDM GHBZ YYRQ JZXH SBXH ZCID DJGH"
+_REGISTER = (
+    "SBXH JGID BRID BRXZ GHSJ GHLB GHRQ ZBLB KSDM YSDM JZYS JZXH GHJE ZLJE XJJE QTYS THBZ CZGH JZRQ HZRQ JZHM YYBZ "
+    "JZZT QHSJ FFFS HYXH PAYTYPE"
+)
+_RECEIPT = "MZXH JGID FPHM SFRQ BRID XJJE QTYS ZJJE ZFJE ZFPB THPB GHGL CZGH JZRQ FFFS"
+
+
+def fill_orders(connection: Connection, world: World) -> None:
+    """All orders with their money and the day sheets of the closed days."""
+    channel = [order for order in world.registrations if order.channel in CHANNEL]
+    paid = [order for order in world.registrations if order.paid is not None]
+    bulk(connection, "MS_YYGHHY", _HOLD, (_hold(world, o) for o in channel))
+    bulk(connection, "MS_YYGH", _BOOKING, (_booking(world, o) for o in channel))
+    bulk(connection, "MS_GHMX", _REGISTER, (_register(world, o) for o in paid))
+    bulk(connection, "MS_MZXX", _RECEIPT, (_receipt(world, o) for o in paid))
+    bulk(connection, "MS_FKXX", "JGID MZXH FKFS FKJE FKHM", (row for o in paid for row in _payments(world, o)))
+    bulk(
+        connection,
+        "MS_THMX",
+        "SBXH JGID CZGH JZRQ HZRQ THRQ",
+        (
+            (FIRST_REGISTER + o.index, BRANCH, o.changed_by, _closed(world, o.changed), None, o.changed)
+            for o in paid
+            if o.state == "REFUNDED" and o.changed is not None
+        ),
+    )
+    _sheets(connection, world)
+
+
+def order_key(order: RegistrationSeed) -> str:
+    """DDH: the order number of the channel."""
+    return order.order_no if order.channel == "160" else f"W{order.order_no}"
+
+
+def _hold(world: World, order: RegistrationSeed) -> tuple[object, ...]:
+    schedule, patient = world.schedules[order.schedule], world.patients[order.patient]
+    _, department, doctor, session = clinic(world, schedule)
+    _, registration, diagnosis = LEVELS[schedule.level]
+    released = order.state in ("CANCELLED", "REFUNDED")
+    return (
+        FIRST_HOLD + order.index, department, BRANCH, doctor, schedule.start(order.number), "3" if released else "2",
+        FIRST_PATIENT + patient.index, patient.id_no[:1] or None, order.changed if released else "0000-00-00 00:00:00",
+        str(session), CHANNEL[order.channel], f"9{patient.index + 1:09d}", "01", patient.name[:20], patient.phone,
+        str(order.number), registration / 100, diagnosis / 100, (registration + diagnosis) / 100, order_key(order),
+        stamp(order.booked),
+    )  # fmt: skip
+
+
+def _booking(world: World, order: RegistrationSeed) -> tuple[object, ...]:
+    day, department, doctor, session = clinic(world, world.schedules[order.schedule])
+    cancelled = order.state == "CANCELLED"
+    taken = order.state in ("CHECKED_IN", "VISITED")
+    return (
+        FIRST_BOOKING + order.index, BRANCH, f"{order.index * 7919 % 100_000_000:08d}", FIRST_PATIENT + order.patient,
+        day, department, session, doctor, 9 if cancelled else int(taken), order.booked, order.number,
+        FIRST_REGISTER + order.index if order.paid else None, FIRST_HOLD + order.index,
+        order.changed_by if cancelled else order.operator,
+    )  # fmt: skip
+
+
+def _register(world: World, order: RegistrationSeed) -> tuple[object, ...]:
+    schedule = world.schedules[order.schedule]
+    day, department, doctor, session = clinic(world, schedule)
+    _, registration, diagnosis = LEVELS[schedule.level]
+    seen = order.state == "VISITED"
+    start = schedule.start(order.number)
+    taken = start - datetime.timedelta(minutes=20) if seen or order.state == "CHECKED_IN" else None
+    cash = order.channel == "window"
+    residue = 1e-9 if order.index % 7 == 3 else 0.0  # what adding floats leaves in such columns
+    booked = order.channel in CHANNEL
+    return (
+        FIRST_REGISTER + order.index, BRANCH, FIRST_PATIENT + order.patient, 1, order.paid, _GHLB[schedule.level], day,
+        session, department, doctor, doctor if seen else None, order.number, registration / 100,
+        diagnosis / 100 - residue, schedule.fee_fen / 100 if cash else 0.0, 0.0 if cash else schedule.fee_fen / 100,
+        int(order.state == "REFUNDED"), order.operator, _closed(world, order.paid), _closed(world, order.paid),
+        f"J{FIRST_REGISTER + order.index}", int(booked), 9 if seen else 0, taken, PAY_MODE[order.channel],
+        FIRST_HOLD + order.index if booked else None, PAYTYPE[order.channel],
+    )  # fmt: skip
+
+
+def _receipt(world: World, order: RegistrationSeed) -> tuple[object, ...]:
+    total = world.schedules[order.schedule].fee_fen / 100
+    cash = order.channel == "window"
+    gone = int(order.state == "REFUNDED")
+    return (
+        FIRST_RECEIPT + order.index, BRANCH, f"FP{order.index + 1:08d}", order.paid, FIRST_PATIENT + order.patient,
+        total if cash else 0.0, 0.0 if cash else total, total, total, gone, gone, FIRST_REGISTER + order.index,
+        order.operator, _closed(world, order.paid), PAY_MODE[order.channel],
+    )  # fmt: skip
+
+
+def _payments(world: World, order: RegistrationSeed) -> Iterator[tuple[object, ...]]:
+    total, receipt = world.schedules[order.schedule].fee_fen / 100, FIRST_RECEIPT + order.index
+    mode = PAY_MODE[order.channel]
+    yield (BRANCH, receipt, mode, total, None if mode == CASH else order.trade_no)
+    if mode != CASH:
+        yield (BRANCH, receipt, TRANSACTION, 0.0, order.transaction_no)
+    if order.state == "REFUNDED":
+        yield (BRANCH, receipt, mode, -total, order.refund_no or None)
+
+
+def _closed(world: World, moment: datetime.datetime | None) -> datetime.datetime | None:
+    """JZRQ: the morning after, for all days before yesterday; None while the day sheet is open."""
+    if moment is None or moment.date() >= world.today - datetime.timedelta(days=1):
+        return None
+    return datetime.datetime.combine(moment.date() + datetime.timedelta(days=1), datetime.time(7, 40))
+
+
+def _sheets(connection: Connection, world: World) -> None:
+    """MS_GHRB and MS_GHRB_FKMX: one sheet for each operator and closed day; a refund counts on its own day."""
+    taken: dict[tuple[str, datetime.datetime], list[tuple[int, int]]] = defaultdict(list)
+    for order in world.registrations:
+        amount, mode = world.schedules[order.schedule].fee_fen, PAY_MODE[order.channel]
+        closed = _closed(world, order.paid)
+        if closed is not None:
+            taken[order.operator, closed].append((mode, amount))
+        back = _closed(world, order.changed) if order.state == "REFUNDED" else None
+        if back is not None:
+            taken[order.changed_by, back].append((mode, -amount))
+    sheets, details = [], []
+    for (operator, closed), moves in taken.items():
+        by_mode: dict[int, int] = defaultdict(int)
+        for mode, amount in moves:
+            by_mode[mode] += amount
+        refunds = [-amount for _, amount in moves if amount < 0]
+        net = sum(by_mode.values())
+        sheets.append(
+            (operator, closed, BRANCH, net / 100, by_mode[1] / 100, (net - by_mode[1]) / 100, len(moves) - len(refunds),
+             len(refunds), sum(refunds) / 100, by_mode[15] / 100, by_mode[16] / 100)
+        )  # fmt: skip
+        details += [(operator, closed, mode, BRANCH, total / 100) for mode, total in by_mode.items()]
+    bulk(connection, "MS_GHRB", "CZGH JZRQ JGID ZJJE XJJE QTYS FPZS THSL THJE WXHJ ZFBHJ", sheets)
+    bulk(connection, "MS_GHRB_FKMX", "CZGH JZRQ FKFS JGID FKJE", details)

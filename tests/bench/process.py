@@ -1,0 +1,87 @@
+"""Memory and processor time of the agent's process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import Final, Self
+
+import psutil
+
+from tests.bench.figures import Figure, against, middle
+
+GROUP: Final = "the agent's process"
+_MEGABYTE: Final = 1024 * 1024
+_EVERY: Final = 0.1
+
+
+def memory(pid: int) -> float:
+    """Resident memory in MB."""
+    return float(psutil.Process(pid).memory_info().rss) / _MEGABYTE
+
+
+def processor(pid: int, seconds: float, parts: int = 5) -> tuple[float, float | None]:
+    """Processor time as percent of one core over that long: median of the parts, and the noise."""
+    process = psutil.Process(pid)
+    shares = []
+    for _ in range(parts):
+        before, started = _used(process), time.monotonic()
+        threading.Event().wait(seconds / parts)
+        shares.append((_used(process) - before) / (time.monotonic() - started) * 100)
+    return middle(shares)
+
+
+def _used(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def idle(kind: str, pid: int, baseline_pid: int, seconds: float, *, watched: int) -> list[Figure]:
+    """Memory beside the trivial handler's process, and the processor with nothing but two watches at 500 ms."""
+    share, noise = processor(pid, seconds)
+    resident = memory(pid)
+    params: dict[str, str | int] = {"his": kind, "orders watched": watched}
+    return [
+        Figure(
+            GROUP,
+            "RSS idle",
+            resident,
+            "MB",
+            params,
+            (against("trivial handler's process", resident, memory(baseline_pid)),),
+        ),
+        Figure(GROUP, "processor idle, 2 watches at 500 ms", share, "% of a core", params, (), {}, noise),
+    ]
+
+
+class Watched:
+    """``with Watched(pid) as watched``: the most memory and the processor share meanwhile."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="bench-memory", daemon=True)
+        self._started = time.monotonic()
+        self._used = _used(self._process)
+        self.most = 0.0
+        self.share = 0.0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._process.is_running():
+            self.share = (_used(self._process) - self._used) / (time.monotonic() - self._started) * 100
+
+    def _look(self) -> None:
+        while not self._stop.wait(_EVERY):
+            try:
+                self.most = max(self.most, self._process.memory_info().rss / _MEGABYTE)
+            except psutil.NoSuchProcess:
+                return
