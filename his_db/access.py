@@ -55,12 +55,24 @@ class HisAccess:
     def generation(self, generation: Generation) -> None:
         self._generation = generation
 
-    async def read(self, operation: str, request: Message, *, deadline: float | None = None) -> Message:
-        """Run a reading operation in the read lane. Raises OperationNotMapped and the other errors of the room."""
+    async def read(
+        self,
+        operation: str,
+        request: Message,
+        *,
+        deadline: float | None = None,
+        begun: Callable[[], None] | None = None,
+    ) -> Message:
+        """Run a reading operation in the read lane. Raises OperationNotMapped and the other errors of the room.
+
+        `begun` is called from the lane's thread before the first statement.
+        """
         compiled = self._compiled(operation, reads=True)
         now = self._clock()
 
         def work(session: Session) -> Message:
+            if begun is not None:
+                begun()
             return compiled.run(session, request, now=now)
 
         if compiled.timeout is not None:
@@ -103,6 +115,13 @@ class HisAccess:
         now = self._clock()
         rows, refused = await self._lane(watch.source, "watch").run(lambda session: watch.read(session, now=now))
         return Snapshot(rows, now.astimezone(watch.zone), refused)
+
+    def figures(self) -> Mapping[tuple[str, str, str], int]:
+        """Code values that no code map of the current generation knows: (mapping, field, masked code) -> how often.
+
+        They begin anew with each generation: the mapping that was mended starts at nothing.
+        """
+        return self._generation.tally.figures()
 
     def _compiled(self, operation: str, *, reads: bool) -> CompiledOperation:
         compiled = self._generation.operation(operation)

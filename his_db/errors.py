@@ -4,6 +4,8 @@
 |--------------------|---------------------------|---------------------------------------------------------|
 | OperationNotMapped | no                        | nothing: the site cannot do it                          |
 | MappingMismatch    | no (rolled back)          | nothing: the DBA mends the mapping                      |
+| HisChanged         | no (rolled back)          | nothing: as above; the operation degrades by itself     |
+| SwitchedOff        | no (nothing was sent)     | sends the same again after the time said                |
 | HisRefused         | no (the HIS said so)      | tells the patient; never repeats by itself              |
 | HisUnavailable     | no (nothing was sent)     | sends the same again later                              |
 | HisBusy            | no (rolled back)          | sends the same again soon                               |
@@ -49,6 +51,23 @@ class MappingMismatch(HisError):
     """The mapping does not fit the HIS as it is: missing column, unmapped code, wrong type, missing right."""
 
     reason = reason_pb2.REASON_MAPPING_MISMATCH
+
+
+class HisChanged(MappingMismatch):
+    """An object that the mapping names is not as it says, whatever the values: missing, no right, other parameters.
+
+    A HIS patch does that; counted by `his_db.degradation`.
+    """
+
+
+class SwitchedOff(HisError):
+    """A person has switched the operation off, or it is quiet hours. ``note`` is shown to the caller (Chinese)."""
+
+    reason = reason_pb2.REASON_SWITCHED_OFF
+
+    def __init__(self, detail: str, *, note: str = "", retry_after: timedelta | None = None) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.note = note
 
 
 class HisRefused(HisError):

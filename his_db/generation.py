@@ -27,7 +27,8 @@ from his_db.mapping.model import EventSpec, OperationMapping, WatchMapping
 from his_db.mapping.paging import open_page
 from his_db.mapping.rows import RowPlan
 from his_db.mapping.sql_text import binds
-from his_db.mapping.when import compile_rule, parse_rule
+from his_db.mapping.tally import Tally
+from his_db.mapping.when import compile_when, parse_when
 
 _MAX_WATCHED: int = 50_000
 
@@ -86,6 +87,8 @@ class CompiledOperation:
     is_keyset: bool
     runner: Runner = field(repr=False)
     answers: tuple[CompiledAnswer, ...] = field(default=(), repr=False)
+    cache: timedelta | None = None
+    """How old an answer may be, of a read that is not `realtime`; None: nothing is kept."""
 
     @property
     def name(self) -> str:
@@ -211,6 +214,7 @@ class Generation:
     operations: Mapping[str, CompiledOperation]
     watches: Mapping[str, CompiledWatch]
     unsupported: Mapping[str, str]
+    tally: Tally = field(default_factory=Tally, compare=False, repr=False)
 
     def capabilities(self) -> tuple[Capability, ...]:
         """One for every operation of the contract, by name. What the agent answers itself is always available."""
@@ -244,7 +248,9 @@ def compile_generation(mapping_set: MappingSet) -> Generation:
             continue
         compiled[name] = _operation(mapping, runner, compiled)
     watches = {name: _watch(watch) for name, watch in mapping_set.watches.items()}
-    return Generation(mapping_set.revision, dict(sorted(compiled.items())), watches, unsupported)
+    return Generation(
+        mapping_set.revision, dict(sorted(compiled.items())), watches, unsupported, mapping_set.site.tally
+    )
 
 
 def _operation(mapping: OperationMapping, runner: Runner, reads: Mapping[str, CompiledOperation]) -> CompiledOperation:
@@ -253,13 +259,14 @@ def _operation(mapping: OperationMapping, runner: Runner, reads: Mapping[str, Co
         source=mapping.source,
         timeout=mapping.timeout,
         probe=mapping.probe,
-        commits=mapping.values.get("commits", "caller"),
+        commits="caller" if mapping.operation.is_read else mapping.values.get("commits", "caller"),
         note=mapping.note,
         lock=mapping.lock,
         zone=ZoneInfo(mapping.site.timezone),
         is_keyset=page_is_keyset(mapping),
         runner=runner,
         answers=tuple(_answer(mapping, spec.to, reads[spec.read]) for spec in mapping.answers),
+        cache=mapping.values.get("cache"),
     )
 
 
@@ -296,7 +303,7 @@ def _watch(watch: WatchMapping) -> CompiledWatch:
         window=watch.window,
         platform_operators=watch.platform_operators,
         vanish=watch.vanish,
-        rules=tuple(_rule(event, descriptor) for event in watch.events),
+        rules=tuple(_rule(event, descriptor, watch.platform_operators) for event in watch.events),
         zone=zone,
         sql=sql,
         binder=compile_binder(
@@ -306,14 +313,16 @@ def _watch(watch: WatchMapping) -> CompiledWatch:
             zone=zone,
             label=label,
         ),
-        plan=RowPlan(descriptor, watch.result.fields, codes=watch.site.codes, zone=zone, label=label),
+        plan=RowPlan(
+            descriptor, watch.result.fields, codes=watch.site.codes, zone=zone, label=label, tally=watch.site.tally
+        ),
         key_column=key,
     )
 
 
-def _rule(event: EventSpec, descriptor: Descriptor) -> EventRule:
-    rule = parse_rule(event.when)
-    if rule is None:
+def _rule(event: EventSpec, descriptor: Descriptor, operators: frozenset[str]) -> EventRule:
+    conditions = parse_when(event.when)
+    if conditions is None:
         raise ValueError(f"not a rule: {event.when}")
     kind = event_pb2.EventKind.Value(f"EVENT_KIND_{event.kind}")
-    return EventRule(kind, event.occurred or None, compile_rule(rule, descriptor))
+    return EventRule(kind, event.occurred or None, compile_when(conditions, descriptor, operators))

@@ -47,7 +47,8 @@ class Lane:
     """See the module. ``clock`` gives seconds; every ``deadline`` is a time of that clock.
 
     Threads start with the first call and connect with their first job; ``close`` ends them. One lane may serve
-    several event loops. ``breaker`` is usually the source's; ``source`` only names the threads.
+    several event loops. ``breaker`` is usually the source's; ``source`` only names the threads. ``gate`` is asked
+    before a call is queued and raises the HisError it refuses with; ``observe`` is told the seconds of each call.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class Lane:
         idle_check_after: timedelta = timedelta(seconds=30),
         breaker: Breaker | None = None,
         source: str = "",
+        gate: Callable[[], None] | None = None,
+        observe: Callable[[float], None] | None = None,
     ) -> None:
         if workers < 1 or queue_limit < 1:
             raise ValueError(f"lane {name}: workers and queue_limit must be at least 1")
@@ -70,6 +73,7 @@ class Lane:
         self.read_only = read_only
         self.queue_limit = queue_limit
         self._clock = clock
+        self._gate = gate or _nothing
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._queued = 0
@@ -87,6 +91,7 @@ class Lane:
             read_only=read_only,
             statement_timeout=statement_timeout,
             idle_check_after=idle_check_after.total_seconds(),
+            observe=observe or _nothing,
         )
         title = f"his160-{source or engine.name}-{name}"
         self._workers = [Worker(bench, f"{title}-{number}") for number in range(1, workers + 1)]
@@ -123,6 +128,7 @@ class Lane:
     async def _call(
         self, work: Callable[[Session], T], deadline: float | None, *, write: bool, inside: bool, autocommit: bool
     ) -> T:
+        self._gate()
         loop = asyncio.get_running_loop()
         mailbox = self._mailbox
         if mailbox is None or mailbox.loop is not loop:
@@ -236,3 +242,7 @@ class Lane:
                 session.abort()
         for worker in late:
             worker.thread.join(_ABORT_GRACE)
+
+
+def _nothing(*_: object) -> None:
+    """A gate that is always open, an observer who does not care."""

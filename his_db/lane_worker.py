@@ -26,7 +26,7 @@ from his160.v1 import reason_pb2
 
 from his_db.breaker import Breaker
 from his_db.engine import Engine, Fault, Session
-from his_db.errors import HisBusy, HisError, HisRefused, HisUnavailable, MappingMismatch, OutcomeUnknown
+from his_db.errors import HisBusy, HisChanged, HisError, HisRefused, HisUnavailable, MappingMismatch, OutcomeUnknown
 
 RESEND_AFTER: Final = timedelta(seconds=1)
 _BUSY_RETRY: Final = {
@@ -35,6 +35,8 @@ _BUSY_RETRY: Final = {
     Fault.TIMEOUT: timedelta(seconds=2),
 }
 _MISMATCHES: Final = frozenset({Fault.RIGHTS, Fault.SCHEMA, Fault.SYNTAX, Fault.DATA, Fault.READ_ONLY})
+# Of these, what no value of a request can cause: an object of the HIS is not as the mapping says.
+_CHANGED: Final = frozenset({Fault.RIGHTS, Fault.SCHEMA, Fault.SYNTAX})
 _BROKEN: Final = frozenset({Fault.CONNECT, Fault.LOST})
 # Faults that a server reports before it runs a procedure's body: nothing can have been committed inside.
 _BEFORE_BODY: Final = frozenset({Fault.CONNECT, Fault.RIGHTS, Fault.SCHEMA, Fault.SYNTAX, Fault.READ_ONLY})
@@ -98,7 +100,8 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What the workers of one lane share. ``take`` claims a job (False: dropped); ``late`` makes the error of one
-    whose deadline passed in the queue. ``idle_check_after`` in seconds."""
+    whose deadline passed in the queue. ``idle_check_after`` in seconds. ``observe`` is told the seconds of every call,
+    from the thread."""
 
     engine: Engine
     breaker: Breaker
@@ -109,6 +112,7 @@ class Bench:
     read_only: bool
     statement_timeout: timedelta | None
     idle_check_after: float
+    observe: Callable[[float], None]
 
 
 class Worker:
@@ -150,6 +154,7 @@ class Worker:
                 self.waited += started - job.queued_at
                 self._used_at = ended
                 self.busy = False
+                bench.observe(ended - started)
                 job.mailbox.post(job.future, result, error)
                 del job, result, error  # while waiting for the next job, do not keep this one's rows alive
         finally:
@@ -297,7 +302,7 @@ class Worker:
         if fault in _BUSY_RETRY:
             return HisBusy(detail, retry_after=_BUSY_RETRY[fault])
         if fault in _MISMATCHES:
-            return MappingMismatch(detail)
+            return HisChanged(detail) if fault in _CHANGED else MappingMismatch(detail)
         if fault is Fault.CONSTRAINT:
             return HisRefused(reason_pb2.REASON_HIS_REFUSED, detail, text=self.engine.sentence(error))
         return HisRefused(reason_pb2.REASON_INTERNAL, detail)

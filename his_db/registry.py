@@ -15,6 +15,9 @@ ENGINES: dict[str, str] = {
     "sqlite": "his_db.engines.sqlite:SqliteEngine",
     "postgresql": "his_db.engines.postgresql:PostgresqlEngine",
     "mysql": "his_db.engines.mysql:MysqlEngine",
+    "mssql": "his_db.engines.mssql:MssqlEngine",
+    "oracle": "his_db.engines.oracle:OracleEngine",
+    "dm": "his_db.engines.dm:DmEngine",
 }
 
 KINDS: dict[str, str] = {
@@ -28,6 +31,8 @@ KINDS: dict[str, str] = {
 SAMPLES: dict[str, str] = {
     "zebone": "his_db.samples.zebone:ZeboneSample",
     "winning": "his_db.samples.winning:WinningSample",
+    "neusoft": "his_db.samples.neusoft:NeusoftSample",
+    "bsoft": "his_db.samples.bsoft:BsoftSample",
 }
 
 

@@ -164,6 +164,11 @@ class SampleHis(Protocol):
         ...
 
     @property
+    def mappings(self) -> str:
+        """The folder of the pack whose mappings fit this sample: "mappings", or that of a port to another engine."""
+        ...
+
+    @property
     def engine(self) -> str:
         """ "sqlite" or "postgresql": what `url` must lead to."""
         ...

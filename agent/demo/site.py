@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 import time
@@ -26,6 +27,10 @@ NOTES: Final = "demo.json"
 _READY_SECONDS: Final = 40.0
 
 T = TypeVar("T")
+
+
+class FolderTaken(Exception):
+    """The folder holds something that no demo made."""
 
 
 class NotInTime(Exception):
@@ -151,6 +156,20 @@ class Site:
             return False
         watches = [component for component in components if component.name.startswith("watch:")]
         return bool(watches) and all(component.health == agent_pb2.HEALTH_OK for component in watches)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make an empty folder for a demo; what an earlier demo left in it is removed. Raises FolderTaken for any other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    marker = folder / NOTES
+    if not marker.is_file() and any(folder.iterdir()):
+        raise FolderTaken(f"{folder} 不是空文件夹，也不是演示留下的 / is neither empty nor left by a demo")
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    write_private(marker, "{}")
 
 
 def wait_for(done: Callable[[], T | None], what: str, seconds: float, children: Iterable[Child | None] = ()) -> T:

@@ -38,6 +38,9 @@ def main(argv: Sequence[str]) -> int:
         print(f"no demo in {arguments.workdir} (start one: his160 demo --stay)", file=sys.stderr)
         return 2
     known = json.loads(notes.read_text(encoding="utf-8"))
+    if "pack" not in known:
+        print("the demo is not ready yet", file=sys.stderr)
+        return 2
     window = load_sample(known["pack"]).window(known["url"])
     try:
         return _act(window, arguments.action, arguments.id, Narrator(console()))

@@ -35,23 +35,14 @@ from his_db.held_connection import (
 from his_db.mysql_call import Call, call_for
 from his_db.mysql_errors import NUMBERS, OWN_NUMBERS, SIGNAL, object_in
 
-_DRAINED: Final = 5000  # unread rows that are read off; more are ended by KILL QUERY
-_INTERRUPTED: Final = frozenset({1317, 1969, 3024})
+_DRAINED: Final = 5000  # unread rows that are read off; more cost the connection
 _DEADLOCK: Final = 1213
 _HELPER_TIMEOUT: Final = 2  # seconds for the connection that kills
 # Modes that change how literals and names read: what the checker and the scanner take them for must be what runs.
 _DIALECT_MODES: Final = frozenset(
     [
-        "ANSI",
-        "ANSI_QUOTES",
-        "NO_BACKSLASH_ESCAPES",
-        "PIPES_AS_CONCAT",
-        "IGNORE_SPACE",
-        "ORACLE",
-        "MSSQL",
-        "DB2",
-        "POSTGRESQL",
-        "MAXDB",
+        *("ANSI", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "PIPES_AS_CONCAT", "IGNORE_SPACE"),
+        *("ORACLE", "MSSQL", "DB2", "POSTGRESQL", "MAXDB"),
     ]
 )
 _STRICT: Final = "STRICT_TRANS_TABLES"  # a text too long is refused, not cut
@@ -68,14 +59,14 @@ class MysqlSession:
 
     def __init__(self, connection: Any, engine: MysqlEngine, *, check_reads: bool, thread: int, patience: float):
         self._connection = connection
-        self._cursor = SSCursor(connection)
+        self._cursor: Any = SSCursor(connection)
         self._engine = engine
         self._check_reads = check_reads
         self._thread = thread
         self._patience = patience  # seconds until the guard calls the server silent
         self._closing = threading.Lock()
         self._aborted = False
-        self._doomed = False
+        self._doomed = False  # a deadlock has rolled the transaction back
         self.busy_until = 0.0
 
     def run(self, sql: str, values: Mapping[str, Any], *, max_rows: int) -> Rows:
@@ -167,14 +158,16 @@ class MysqlSession:
                     twin.detach()
             except OSError:
                 return
-        threading.Thread(target=self._engine.kill, args=("CONNECTION", self._thread), daemon=True).start()
+        threading.Thread(target=self._engine.kill, args=(self._thread,), daemon=True).start()
 
     def close(self) -> None:
         """See the port."""
         self._engine.guard.remove(self)
         with self._closing:
+            healthy = self.alive() and not self._unread()
+            self._forget()
             try:
-                if not self._aborted and self._connection.open and not self._unread():
+                if healthy:
                     self._connection.close()
                 else:
                     self._connection._force_close()  # QUIT would wait for the rest of a result
@@ -205,20 +198,18 @@ class MysqlSession:
         return result is not None and bool(result.unbuffered_active)
 
     def _drain(self) -> None:
-        """Leave the connection ready for the next statement, without reading a million rows for nothing."""
-        cursor = self._cursor
+        """Leave the connection ready for the next statement; a new one is cheaper than reading a million rows off."""
         for _ in range(_DRAINED):
-            if cursor.fetchone() is None:
+            if self._cursor.fetchone() is None:
                 return
-        if not self._engine.kill("QUERY", self._thread):
-            self._aborted = True  # the rows in hand are good; the connection is not worth the wait
-            return
-        try:
-            while cursor.fetchone() is not None:
-                pass
-        except pymysql.Error as error:
-            if error.args[0] not in _INTERRUPTED:
-                self._aborted = True
+        self.abort()
+        self._forget()
+
+    def _forget(self) -> None:
+        """PyMySQL would read an unfinished result to its end when the objects are collected."""
+        for result in (self._connection._result, self._cursor._result):
+            if result is not None:
+                result.unbuffered_active = result.has_next = False
 
     def _control(self, sql: str) -> None:
         self.busy_until = time.monotonic() + self._patience
@@ -242,7 +233,7 @@ class MysqlEngine:
 
     def __init__(self, settings: SourceSettings) -> None:
         self._settings = settings
-        dialect = MySQLDialect_pymysql()
+        dialect = MySQLDialect_pymysql(paramstyle="pyformat")
         scanner = SCANNERS["mysql"]
         self.statements: Compiled[str, Statement] = Compiled(
             lambda sql: compile_statement(sql, dialect, scanner=scanner)
@@ -274,20 +265,19 @@ class MysqlEngine:
         self.guard.add(session)
         return session
 
-    def kill(self, what: str, thread: int) -> bool:
-        """KILL QUERY or KILL CONNECTION from a connection of its own; whether the server took it. Never raises."""
+    def kill(self, thread: int) -> None:
+        """End a connection on the server, from one of our own. Never raises: what cannot be killed times out."""
         if self._settings.options.get("kill") == "off":
-            return False
+            return
         try:
             helper = self._connect(_HELPER_TIMEOUT, "utf8")
             try:
                 with helper.cursor() as cursor:
-                    cursor.execute(f"KILL {what} {thread:d}")
+                    cursor.execute(f"KILL CONNECTION {thread:d}")
             finally:
                 helper._force_close()
         except (pymysql.Error, OSError):
-            return False
-        return True
+            return
 
     def _connect(self, seconds: float, charset: str) -> Any:
         settings, options = self._settings, self._settings.options

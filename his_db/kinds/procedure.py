@@ -4,54 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, ClassVar, Final
 from zoneinfo import ZoneInfo
 
 from google.protobuf.message import Message
-from his160.v1 import reason_pb2
 
 from his_db.document.finding import Words
-from his_db.document.located import Path
-from his_db.document.shape import Duration, Field, ListOf, OneOf, Scalar, TableOf, Text
-from his_db.engine import Parameter, ParameterKind, ProcedurePlan, ProcedureResult, Session
-from his_db.errors import HisBusy, HisError, HisRefused, HisUnavailable, MappingMismatch, OutcomeUnknown
+from his_db.document.shape import Field, Text
+from his_db.engine import Parameter, ParameterKind, ProcedurePlan, ProcedureResult, Rows, Session
+from his_db.errors import MappingMismatch
 from his_db.kind import Call, Flow, Runner
-from his_db.mapping.answer import ResultPlan, reason_value
+from his_db.mapping.answer import ResultPlan
 from his_db.mapping.binding import compile_binder
 from his_db.mapping.check_params import check_params
-from his_db.mapping.check_results import check_reason
 from his_db.mapping.check_statement import check_called
-from his_db.mapping.convert_in import code_text
 from his_db.mapping.finding import Reporter, did_you_mean
 from his_db.mapping.grammar import PROCEDURE_PARAMS
-from his_db.mapping.model import OperationMapping
+from his_db.mapping.model import OperationMapping, Param
+from his_db.mapping.outcome import OUTCOME, Outcome, check_outcome
 from his_db.mapping.paging import MAX_ROWS
 
 _NAME: Final = re.compile(r"[^\W\d][\w$#]*(\.[^\W\d][\w$#]*){0,3}")
 _WORD = Text(min_length=1)
-_COLUMN = TableOf({"column": Field(_WORD, required=True)})
-_OUTCOME = TableOf(
-    {
-        "from": Field(OneOf(_WORD, _COLUMN), required=True, doc="parameter", doc_zh="返回码参数"),
-        "ok": Field(ListOf(Scalar(), min_items=1), required=True),
-        "errors": Field(
-            ListOf(
-                TableOf(
-                    {
-                        "is": Field(Scalar(), required=True),
-                        "reason": Field(_WORD, required=True),
-                        "retry": Field(Duration(timedelta(milliseconds=1), timedelta(hours=1))),
-                    }
-                )
-            ),
-            default=[],
-        ),
-        "text": Field(OneOf(_WORD, _COLUMN)),
-        "otherwise": Field(_WORD, required=True, doc='"unknown" or a reason', doc_zh="“unknown” 或原因"),
-    }
-)
+_CURSORS: Final = frozenset({"refcursor", "sys_refcursor", "cursor"})
 
 
 class ProcedureKind:
@@ -66,7 +41,7 @@ class ProcedureKind:
             "call": Field(Text(choices=("procedure", "function")), default="procedure"),
             "commits": Field(Text(choices=("caller", "procedure", "unknown")), default="caller"),
             "params": PROCEDURE_PARAMS,
-            "outcome": Field(_OUTCOME),
+            "outcome": Field(OUTCOME),
         }
 
     def check(self, mapping: OperationMapping, report: Reporter) -> None:
@@ -76,11 +51,13 @@ class ProcedureKind:
             report.value("H232", ("object",), message, Words("for example his.usp_yy_lockno", "例如 his.usp_yy_lockno"))
         check_called(name, ("object",), report)
         check_params(mapping.params, mapping, report)
+        _check_cursors(mapping, report)
         if mapping.operation.is_read and mapping.values["commits"] != "caller":
             message = Words("a reading operation commits nothing", "查询类操作没有提交")
             report.value("H204", ("commits",), message, Words("delete commits", "删除 commits"))
         if "outcome" in mapping.values:
-            _check_outcome(mapping, report)
+            names = [param.name for param in mapping.params if param.direction != "in" and not _is_cursor(param)]
+            check_outcome(mapping, report, names=names, strict=True)
         elif not mapping.operation.is_read:
             message = Words(
                 "without [outcome] every call that raises no error counts as done",
@@ -92,36 +69,30 @@ class ProcedureKind:
         return _ProcedureRunner(mapping)
 
 
-def _check_outcome(mapping: OperationMapping, report: Reporter) -> None:
-    outcome = mapping.values["outcome"]
-    out = [param.name for param in mapping.params if param.direction != "in"]
-    for key in ("from", "text"):
-        name = outcome.get(key)
-        if isinstance(name, str) and name.casefold() not in {item.casefold() for item in out}:
-            message = Words(
-                f'"{name}" is no OUT, INOUT or RETURN parameter', f"“{name}” 不是 OUT、INOUT 或 RETURN 参数"
-            )
-            report.value("H224", ("outcome", key), message, did_you_mean(name, out))
-    path: Path = ("outcome", "errors")
-    seen = {code_text(item) for item in outcome["ok"]}
-    for at, item in enumerate(outcome["errors"]):
-        check_reason(item["reason"], (*path, at, "reason"), report)
-        if code_text(item["is"]) in seen:
-            message = Words("this code has a meaning already", "这个返回码已经有了含义")
-            report.value("H224", (*path, at, "is"), message, Words("name each code once", "每个返回码只写一次"))
-        seen.add(code_text(item["is"]))
-    if outcome["otherwise"] != "unknown":
-        check_reason(outcome["otherwise"], ("outcome", "otherwise"), report, also=("unknown",))
+def _check_cursors(mapping: OperationMapping, report: Reporter) -> None:
+    """A REF CURSOR only comes out, and `set = "name"` names one."""
+    for param in mapping.params:
+        if _is_cursor(param) and param.direction not in {"out", "return"}:
+            message = Words("a cursor is an OUT or RETURN parameter", "游标只能是 OUT 或 RETURN 参数")
+            report.key("H219", param.path, message, Words('dir = "out"', 'dir = "out"'))
+    cursors = [param.name for param in mapping.params if _is_cursor(param)]
+    for result in mapping.results:
+        wanted = result.set
+        if isinstance(wanted, str) and _plain(wanted) not in {_plain(name) for name in cursors}:
+            message = Words(f'"{wanted}" is no refcursor parameter', f"“{wanted}” 不是 refcursor 参数")
+            report.value("H230", (*result.path, "set"), message, did_you_mean(wanted, cursors))
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    reason: reason_pb2.Reason.ValueType
-    retry: timedelta | None
+def _is_cursor(param: Param | Parameter) -> bool:
+    return param.type.strip().casefold() in _CURSORS
+
+
+def _plain(name: str) -> str:
+    return name.casefold().lstrip("@:")
 
 
 class _ProcedureRunner:
-    __slots__ = ("_binder", "_label", "_outcome", "_plan", "_procedure")
+    __slots__ = ("_binder", "_cursors", "_label", "_outcome", "_outs", "_plan", "_procedure")
 
     def __init__(self, mapping: OperationMapping) -> None:
         values = mapping.values
@@ -141,64 +112,40 @@ class _ProcedureRunner:
             label=self._label,
         )
         self._plan = ResultPlan(mapping)
-        self._outcome = _Outcome(values["outcome"], self._label) if "outcome" in values else None
+        is_read = mapping.operation.is_read
+        self._outcome = Outcome(values["outcome"], self._label, is_read=is_read) if "outcome" in values else None
+        self._cursors = tuple(_plain(param.name) for param in mapping.params if _is_cursor(param))
+        outs = (param.name for param in mapping.params if param.direction != "in" and not _is_cursor(param))
+        self._outs = frozenset(_plain(name) for name in outs)
 
     def run(self, session: Session, call: Call) -> Message:
         given = self._binder.values(call, Flow())
-        result = session.call(self._procedure, given, max_rows=MAX_ROWS)
+        found = session.call(self._procedure, given, max_rows=MAX_ROWS)
+        out = {name: value for name, value in found.out.items() if _plain(name) not in self._cursors}
+        missing = self._outs - {_plain(name) for name in out}
+        if missing:
+            names = ", ".join(sorted(missing))
+            raise MappingMismatch(f"{self._label}: the procedure gave no value for the parameter {names}")
+        result = ProcedureResult(out, tuple(_named(rows) for rows in found.sets))
         if self._outcome is not None:
-            self._outcome.judge(result)
+            self._outcome.judge(lambda source: self._value(source, result))
         # A result may also name IN parameters: many procedures answer keys only, and what was sent is what they keep.
-        return self._plan.answer(call, result.sets, result.out, given)
-
-
-class _Outcome:
-    """The table of return codes. Total: `otherwise` answers for every code that the table does not name."""
-
-    __slots__ = ("_errors", "_from", "_label", "_ok", "_otherwise", "_text")
-
-    def __init__(self, table: Mapping[str, Any], label: str) -> None:
-        self._label = label
-        self._from = table["from"]
-        self._text = table.get("text")
-        self._ok = frozenset(code_text(item) for item in table["ok"])
-        self._errors = {
-            code_text(item["is"]): _Verdict(reason_value(item["reason"]), item.get("retry")) for item in table["errors"]
-        }
-        other = table["otherwise"]
-        self._otherwise = None if other == "unknown" else _Verdict(reason_value(other), None)
-
-    def judge(self, result: ProcedureResult) -> None:
-        """Nothing when the code means success. Raises HisRefused, HisBusy, HisUnavailable or OutcomeUnknown."""
-        code = code_text(self._value(self._from, result))
-        if code in self._ok:
-            return
-        verdict = self._errors.get(code, self._otherwise)
-        if verdict is None:
-            raise OutcomeUnknown(f"{self._label}: the procedure answered a code that the mapping does not know")
-        raise self._error(verdict, result)
-
-    def _error(self, verdict: _Verdict, result: ProcedureResult) -> HisError:
-        detail = f"{self._label}: the procedure answered {reason_pb2.Reason.Name(verdict.reason)}"
-        if verdict.reason == reason_pb2.REASON_HIS_BUSY:
-            return HisBusy(detail, retry_after=verdict.retry)
-        if verdict.reason == reason_pb2.REASON_HIS_UNAVAILABLE:
-            return HisUnavailable(detail, retry_after=verdict.retry)
-        if verdict.reason == reason_pb2.REASON_OUTCOME_UNKNOWN:
-            return OutcomeUnknown(detail, retry_after=verdict.retry)
-        text = self._value(self._text, result) if self._text is not None else None
-        sentence = "" if text is None else str(text).strip()
-        return HisRefused(verdict.reason, detail, text=sentence, retry_after=verdict.retry)
+        return self._plan.answer(call, result.sets, result.out, given, cursors=self._cursors)
 
     def _value(self, source: Any, result: ProcedureResult) -> Any:
+        """A parameter, or `{ column = … }` of the first row of the first set that has it."""
         if isinstance(source, str):
-            for name, value in result.out.items():
-                if name.casefold().lstrip("@") == source.casefold().lstrip("@"):
-                    return value
-            raise MappingMismatch(f"{self._label}: the procedure gave no parameter {source}")
+            return next(value for name, value in result.out.items() if _plain(name) == _plain(source))
         name = source["column"].casefold()
         for rows in result.sets:
             folded = [column.casefold() for column in rows.columns]
             if name in folded and rows.rows:
                 return rows.rows[0][folded.index(name)]
-        raise MappingMismatch(f"{self._label}: no result set has the column {source['column']}")
+        raise MappingMismatch(f"{self._label}: no result set has the column {source['column']}, or it has no row")
+
+
+def _named(rows: Rows) -> Rows:
+    """Columns without a name (`SELECT 'T', 12.5` of Transact-SQL) are `column1`, `column2` … by their place."""
+    if all(rows.columns):
+        return rows
+    return Rows(tuple(name or f"column{at}" for at, name in enumerate(rows.columns, 1)), rows.rows, rows.changed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -18,6 +18,7 @@ from his_db.kind import Call
 from his_db.mapping.model import FieldSpec, OperationMapping, ResultSpec
 from his_db.mapping.paging import MAX_ROWS
 from his_db.mapping.rows import RowPlan, column_places
+from his_db.mapping.segments import SegmentPlan
 
 # Reason when a result with rows = "one" has none and the mapping says nothing: by what was asked for.
 _NOT_FOUND: Final[Mapping[str, str]] = {
@@ -76,21 +77,23 @@ class ResultPlan:
         sets: Sequence[Rows],
         out: Mapping[str, Any] | None = None,
         sent: Mapping[str, Any] | None = None,
+        cursors: Sequence[str] = (),
     ) -> Message:
         """The response. `out` and `sent`: OUT and IN parameters of a procedure, each like a column with one row.
+        `cursors`: lower-case names of its REF CURSOR parameters, whose rows are the first `sets` in this order.
 
         Raises HisRefused (not found), MappingMismatch, AnswerTooLarge.
         """
         response = self._operation.response_class()
         for result in self._results:
-            result.fill(response, call, _Given(sets, _folded(out or {}), _folded(sent or {})))
+            result.fill(response, call, _Given(sets, _folded(out or {}), _folded(sent or {}), cursors))
         return response
 
 
 class _Result:
     """One `[[result]]`."""
 
-    __slots__ = ("_name", "_not_found", "_plan", "spec")
+    __slots__ = ("_name", "_not_found", "_plan", "_segments", "spec")
 
     def __init__(self, spec: ResultSpec, mapping: OperationMapping, zone: ZoneInfo) -> None:
         operation = mapping.operation
@@ -106,6 +109,10 @@ class _Result:
         self._name = operation.name
         self._not_found = reason_value(spec.not_found or default_not_found(operation.name))
         extra = (spec.page_key,) if spec.page_key else ()
+        self._segments = None
+        if spec.segments is not None:
+            self._segments = SegmentPlan(spec.segments, operation.name)
+            extra = (*extra, *spec.segments.columns())
         self._plan = RowPlan(
             descriptor,
             fields,
@@ -113,6 +120,7 @@ class _Result:
             zone=zone,
             label=operation.name,
             extra_columns=extra,
+            tally=mapping.site.tally,
         )
 
     def fill(self, response: Message, call: Call, given: _Given) -> None:
@@ -130,8 +138,13 @@ class _Result:
 
     def _fill_list(self, response: Message, call: Call, found: Rows) -> None:
         page = call.page
-        rows = found.rows
+        rows: Sequence[Any] = found.rows
+        build: Callable[[Any], dict[str, Any]] = self._plan.builder(found.columns) if rows else _as_it_is
         is_keyset = page is not None and page.is_keyset
+        if self._segments is not None and rows:
+            if len(rows) <= MAX_ROWS:
+                rows = self._segments.expand(found.columns, rows, build)
+            build = _as_it_is
         if not is_keyset and len(rows) > MAX_ROWS:
             raise AnswerTooLarge(f"{self._name}: more than {MAX_ROWS} rows; ask for less, or page in the SQL")
         has_more = False
@@ -140,7 +153,6 @@ class _Result:
             has_more = len(rows) > start + page.size
             rows = rows[start : start + page.size]
         if rows:
-            build = self._plan.builder(found.columns)
             add = getattr(response, self.spec.into).add
             try:
                 for row in rows:
@@ -164,7 +176,7 @@ class _Result:
         beside = {**given.sent, **given.out}
         if wanted and wanted <= beside.keys() and not wanted.isdisjoint(given.out):
             return _single(beside)
-        numbered = self.spec.set
+        numbered = given.place(self.spec.set)
         if numbered is not None and numbered < len(given.sets) and _fits(given.sets[numbered], wanted, beside):
             return _with_out(given.sets[numbered], beside)
         for rows in given.sets:
@@ -185,6 +197,14 @@ class _Given:
     sets: Sequence[Rows]
     out: Mapping[str, Any]
     sent: Mapping[str, Any]
+    cursors: Sequence[str]
+
+    def place(self, wanted: int | str | None) -> int | None:
+        """Index of the set that `set` means; a name is that of a REF CURSOR parameter."""
+        if not isinstance(wanted, str):
+            return wanted
+        name = wanted.casefold().lstrip("@:")
+        return self.cursors.index(name) if name in self.cursors else None
 
 
 def _folded(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,6 +229,10 @@ def _with_out(rows: Rows, given: Mapping[str, Any]) -> Rows:
         return rows
     tail = tuple(more.values())
     return Rows((*rows.columns, *more), [(*row, *tail) for row in rows.rows], rows.changed)
+
+
+def _as_it_is(values: dict[str, Any]) -> dict[str, Any]:
+    return values
 
 
 def _message(message_class: type[Message], values: dict[str, Any], label: str) -> Message:

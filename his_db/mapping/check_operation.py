@@ -9,6 +9,7 @@ from his_db.document.finding import Words
 from his_db.document.located import Path
 from his_db.kind import Kind
 from his_db.mapping.check_results import check_results
+from his_db.mapping.check_segments import check_segments
 from his_db.mapping.finding import Reporter, did_you_mean
 from his_db.mapping.model import AnswerSpec, OperationMapping
 from his_db.mapping.paths import resolve, sort_of
@@ -36,7 +37,11 @@ def check_operation(mapping: OperationMapping, kind: Kind, report: Reporter) -> 
         if operation.is_read and key in mapping.values:
             message = Words(f"{key} belongs to writing operations", f"{key} 只用于写操作")
             report.key("H218", (key,), message, Words(f"delete {key}", f"删除 {key}"))
+    if not operation.is_read and "cache" in mapping.values:
+        message = Words("cache belongs to reading operations", "cache 只用于查询操作")
+        report.key("H218", ("cache",), message, Words("delete cache", "删除 cache"))
     check_results(mapping, report)
+    check_segments(mapping, report)
     kind.check(mapping, report)
 
 
@@ -44,11 +49,11 @@ def _zh(effect: str) -> str:
     return "查询" if effect == "read" else "写"
 
 
-def check_source(name: str, sources: Mapping[str, str], report: Reporter) -> None:
+def check_source(name: str, sources: Mapping[str, str], report: Reporter, place: Path = ("source",)) -> None:
     """The source is one of config.toml."""
     if name not in sources:
         message = Words(f"config.toml has no [source.{name}]", f"config.toml 中没有 [source.{name}]")
-        report.value("H205", ("source",), message, did_you_mean(name, sources))
+        report.value("H205", place, message, did_you_mean(name, sources))
 
 
 def check_among(mapping: OperationMapping, operations: Mapping[str, OperationMapping], report: Reporter) -> None:

@@ -28,7 +28,11 @@ _CALL_SORTS: Final[Mapping[str, str]] = {
     "$from_date": "date",
     "$to_date": "date",
 }
-_CONVERSIONS: Final = (*_FORMATS, "money", "codes", "case", "pad", "max_bytes", "empty")
+_CONVERSIONS: Final = (
+    *_FORMATS,
+    *("money", "codes", "case", "pad", "max_bytes", "max_chars", "cut", "charset", "number", "digits"),
+    *("split", "part", "read", "empty"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +206,7 @@ def _check_conversions(
     scope: Scope,
     report: Reporter,
 ) -> None:
+    sort = _check_text_parts(param, sort, table, report)
     formats = [key for key in _FORMATS if key in table]
     for key in formats:
         check_format(table[key], (*param.path, key), sort if sort in {"date", "time"} else "", report)
@@ -220,9 +225,35 @@ def _check_conversions(
             _misfit("codes", param.path, report)
         _check_codes(param, field, scope, report)
     is_text = sort in {"text", "enum", "any"} or bool(formats) or bool(param.transform.codes)
-    for key in ("case", "pad", "max_bytes", "charset"):
+    for key in ("case", "pad", "max_bytes", "max_chars", "cut", "charset"):
         if key in table and not is_text:
             _misfit(key, param.path, report)
+    if "cut" in table and not {"max_bytes", "max_chars"} & table.keys():
+        message = Words("cut belongs to max_bytes or max_chars", "cut 要与 max_bytes 或 max_chars 一起写")
+        report.key("H211", (*param.path, "cut"), message)
+
+
+def _check_text_parts(param: Param, sort: str, table: Mapping[str, Any], report: Reporter) -> str:
+    """`part`, `read`, `number` and `digits`, which fit text only. The sort of value that comes out of them."""
+    for key in ("split", "part", "read", "number", "digits"):
+        if key in table and sort not in {"text", "any"}:
+            _misfit(key, param.path, report)
+            return sort
+    if "split" in table and "part" not in table:
+        message = Words("split belongs to part", "split 要与 part 一起写")
+        report.key("H211", (*param.path, "split"), message, Words("part = 0", "part = 0"))
+    formats = [key for key in _FORMATS if key in table]
+    if "read" in table:
+        check_format(table["read"], (*param.path, "read"), "", report)
+        if not formats:
+            message = Words(
+                "read needs the format to write: date, time or datetime", "写了 read 就要写 date、time 或 datetime"
+            )
+            report.key("H211", (*param.path, "read"), message)
+    if ("number" in table or "digits" in table) and formats:
+        _misfit("number" if "number" in table else "digits", param.path, report)
+    # The part of a slot_id is read as HHMM where it is written as a time.
+    return "any" if "read" in table or ("part" in table and formats) else sort
 
 
 def _check_codes(param: Param, field: FieldDescriptor | None, scope: Scope, report: Reporter) -> None:

@@ -15,8 +15,9 @@ from his_db.mapping.check_codes import check_values
 from his_db.mapping.check_params import check_format, no_such_codes, table_at
 from his_db.mapping.convert_in import Unconvertible, fixed_value
 from his_db.mapping.finding import Reporter, did_you_mean
-from his_db.mapping.model import CodeMap, FieldSpec, OperationMapping, ResultSpec
+from his_db.mapping.model import CodeMap, FieldSpec, OperationMapping, ResultSpec, SegmentsSpec
 from his_db.mapping.paths import field_names, resolve, sort_of
+from his_db.mapping.segments import FIELDS as SEGMENT_FIELDS
 
 _FORMATS_OF: Final[Mapping[str, frozenset[str]]] = {
     "date": frozenset({"date", "datetime"}),
@@ -59,6 +60,7 @@ def check_results(mapping: OperationMapping, report: Reporter) -> None:
         found = check_fields(result.fields, descriptor, mapping.site.codes, report, prefix=prefix, taken=taken)
         if result.rows == "many":
             covered.add(result.into)
+            found |= set(SEGMENT_FIELDS) if result.segments is not None else set()
             check_required(descriptor, found, result.path, report, at_root=True)
         else:
             covered |= {prefix + name for name in found}
@@ -133,28 +135,37 @@ def check_fields(
                 Words("delete one", "删除其中一个"),
             )
         found.add(spec.to)
-        _check_field(spec, path[-1], codes, report)
+        check_field(spec, path[-1], codes, report)
     return found
 
 
-def _check_field(spec: FieldSpec, field: FieldDescriptor, codes: Mapping[str, CodeMap], report: Reporter) -> None:
+def check_field(
+    spec: FieldSpec,
+    field: FieldDescriptor,
+    codes: Mapping[str, CodeMap],
+    report: Reporter,
+    *,
+    place: Path = (),
+) -> None:
+    """One entry of `fields` against its field. `place`: where its name is written (default: its `to`)."""
+    place = place or (*spec.path, "to")
     sort = sort_of(field)
     if sort in {"message", "list", ""}:
         names = field_names(field.message_type) if field.message_type is not None and sort == "message" else ()
         message = Words(f"{spec.to} is not a single value", f"{spec.to} 不是单个值")
-        report.value("H211", (*spec.path, "to"), message, did_you_mean("", [f"{spec.to}.{name}" for name in names]))
+        report.value("H211", place, message, did_you_mean("", [f"{spec.to}.{name}" for name in names]))
         return
     if not _check_sources(spec, sort, report):
         return
     table = table_at(report.document, spec.path)
-    if sort == "money" and spec.const is None and not spec.money:
+    if sort == "money" and spec.const is None and not spec.money and not spec.contains:
         message = Words(
             f"{spec.to} is an amount in fen: say in which unit the column is",
             f"{spec.to} 是以分为单位的金额，必须写明该列的单位",
         )
         report.value(
             "H212",
-            (*spec.path, "to"),
+            place,
             message,
             Words('add money = "yuan" or money = "fen"', '补上 money = "yuan"（元）或 money = "fen"（分）'),
         )
@@ -165,11 +176,26 @@ def _check_field(spec: FieldSpec, field: FieldDescriptor, codes: Mapping[str, Co
     _check_formats(spec, sort, report)
     if "true" in table and sort != "bool":
         report.key("H211", (*spec.path, "true"), Words("true fits only yes/no fields", "true 只能用于是/否字段"))
+    if spec.contains or spec.charset:
+        _check_text_only(spec, field, table, report)
     if spec.codes:
         _check_codes(spec, field, sort, codes, report)
     for key, value in (("const", spec.const), ("default", spec.default)):
         if value is not None:
             _check_fixed(field, value, (*spec.path, key), report)
+
+
+def _check_text_only(spec: FieldSpec, field: FieldDescriptor, table: Mapping[str, object], report: Reporter) -> None:
+    """`contains` and `charset` look at the text of one column."""
+    for key in ("contains", "charset"):
+        if key in table and not spec.column:
+            report.key("H211", (*spec.path, key), Words(f"{key} needs column", f"{key} 要与 column 一起写"))
+    for key in ("codes", "money", "date", "time", "datetime", "true"):
+        if spec.contains and key in table:
+            message = Words(f"contains and {key} exclude each other", f"contains 与 {key} 只能写一个")
+            report.key("H211", (*spec.path, key), message)
+    for at, (_, value) in enumerate(spec.contains):
+        _check_fixed(field, value, (*spec.path, "contains", at, "is"), report)
 
 
 def _check_sources(spec: FieldSpec, sort: str, report: Reporter) -> bool:
@@ -290,8 +316,16 @@ def check_columns(results: Sequence[ResultSpec], outputs: Sequence[str] | None, 
             ):
                 if name and name.casefold() not in known:
                     no_such_column(name, (*spec.path, key), outputs, report)
+        for name in result.segments.columns() if result.segments is not None else ():
+            if name.casefold() not in known:
+                no_such_column(name, _segment_place(result.segments, name), outputs, report)
         if result.page_key and result.page_key.casefold() not in known:
             no_such_column(result.page_key, (*result.path, "page_key"), outputs, report)
+
+
+def _segment_place(spec: SegmentsSpec | None, name: str) -> Path:
+    keys = ("begin", "end", "minutes", "count", "each", "total", "taken", "taken_count", "used")
+    return ("segments", next(key for key in keys if getattr(spec, key) == name))
 
 
 def no_such_column(name: str, path: Path, outputs: Sequence[str], report: Reporter) -> None:

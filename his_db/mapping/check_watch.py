@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,6 +12,7 @@ from his160.v1 import common_pb2, event_pb2
 
 from his_db import contract
 from his_db.document.finding import Words
+from his_db.document.located import Path
 from his_db.mapping.binding import implicit
 from his_db.mapping.check_params import check_scoped, watch_scope
 from his_db.mapping.check_results import check_columns, check_fields, check_required
@@ -19,14 +21,15 @@ from his_db.mapping.finding import Reporter, did_you_mean
 from his_db.mapping.model import EventSpec, WatchMapping
 from his_db.mapping.paths import field_names, resolve, sort_of
 from his_db.mapping.sql_text import binds
-from his_db.mapping.when import GONE, parse_rule, values_of
+from his_db.mapping.when import GONE, NEW, Among, Condition, Rule, parse_when, values_of
 
 SUBJECTS: Final[Mapping[str, type[Message]]] = {"appointment": common_pb2.Appointment, "schedule": common_pb2.Schedule}
 SUBJECT_DESCRIPTORS: Final[Mapping[str, Descriptor]] = {
     "appointment": common_pb2.DESCRIPTOR.message_types_by_name["Appointment"],
     "schedule": common_pb2.DESCRIPTOR.message_types_by_name["Schedule"],
 }
-_FREE: Final = frozenset({"text", "int", "money"})
+_FREE: Final = frozenset({"text", "int", "money", "date"})
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def check_watch(watch: WatchMapping, report: Reporter) -> None:
@@ -52,7 +55,7 @@ def check_watch(watch: WatchMapping, report: Reporter) -> None:
         report.key("H226", ("window",), message, Words('add { to = "visit_date", … }', '补上 { to = "visit_date", … }'))
     goes = False
     for event in watch.events:
-        goes = _check_event(event, descriptor, mapped, report) or goes
+        goes = _check_event(event, watch, descriptor, mapped, report) or goes
     _check_vanish(watch, goes, report)
 
 
@@ -68,7 +71,9 @@ def _check_key(watch: WatchMapping, descriptor: Descriptor, mapped: set[str], re
         report.value("H226", ("key",), message)
 
 
-def _check_event(event: EventSpec, descriptor: Descriptor, mapped: set[str], report: Reporter) -> bool:
+def _check_event(
+    event: EventSpec, watch: WatchMapping, descriptor: Descriptor, mapped: set[str], report: Reporter
+) -> bool:
     """Returns whether the rule says what a vanished row means."""
     kinds = contract.enum_numbers(event_pb2.EventKind.DESCRIPTOR)
     if event.kind not in kinds:
@@ -85,31 +90,60 @@ def _check_event(event: EventSpec, descriptor: Descriptor, mapped: set[str], rep
             )
             report.value("H225", (*event.path, "occurred"), message, did_you_mean(event.occurred, times))
     place = (*event.path, "when")
-    rule = parse_rule(event.when)
-    if rule is None:
+    conditions = parse_when(event.when)
+    if conditions is None:
         message = Words("the rule cannot be read", "无法识别这条规则")
         fix = Words(
-            '"field: before -> after", for example "state: LOCKED|BOOKED -> CANCELLED"',
-            '写成 “字段: 之前 -> 之后”，如 "state: LOCKED|BOOKED -> CANCELLED"',
+            '"field: before -> after", for example "state: LOCKED|BOOKED -> CANCELLED"; more conditions with " and "',
+            '写成 “字段: 之前 -> 之后”，如 "state: LOCKED|BOOKED -> CANCELLED"；多个条件用 " and " 连接',
         )
         report.value("H225", place, message, fix)
         return False
-    path = resolve(descriptor, rule.field)
-    if path is None or rule.field not in mapped:
+    for condition in conditions:
+        _check_condition(condition, place, descriptor, mapped, watch, report)
+    changes = [item for item in conditions if isinstance(item, Rule)]
+    for side in ("before", "after"):
+        word = NEW if side == "before" else GONE
+        if len({word in getattr(item, side) for item in changes}) > 1 and any(
+            getattr(item, side) == frozenset({word}) for item in changes
+        ):
+            message = Words(f"a row that is {word} fits only some of the conditions", f"{word} 只符合其中一部分条件")
+            report.value("H225", place, message, Words("use field = value beside it", "其余条件写成 “字段 = 值”"))
+    return all(GONE in item.after for item in changes)
+
+
+def _check_condition(
+    condition: Condition,
+    place: Path,
+    descriptor: Descriptor,
+    mapped: set[str],
+    watch: WatchMapping,
+    report: Reporter,
+) -> None:
+    name = condition.field
+    path = resolve(descriptor, name)
+    if path is None or name not in mapped:
         what = Words("does not exist", "不存在") if path is None else Words("is not mapped", "没有映射")
-        message = Words(f"the field {rule.field} {what.en}", f"字段 {rule.field} {what.zh}")
+        message = Words(f"the field {name} {what.en}", f"字段 {name} {what.zh}")
         names = field_names(descriptor) if path is None else sorted(mapped)
-        report.value("H225", place, message, did_you_mean(rule.field, names))
-        return False
+        report.value("H225", place, message, did_you_mean(name, names))
+        return
     sort, enum = sort_of(path[-1]), path[-1].enum_type
-    for value in sorted(values_of(rule)):
+    if isinstance(condition, Among):
+        if sort != "text":
+            report.value("H225", place, Words(f"{name} names no operator", f"{name} 不是操作员字段"))
+        if not watch.platform_operators:
+            message = Words("platform_operators is empty", "platform_operators 为空")
+            report.value("H225", place, message, Words('platform_operators = ["…"]', 'platform_operators = ["…"]'))
+    for value in sorted(values_of(condition)):
         if enum is not None and value not in contract.enum_numbers(enum):
             message = Words(f'{enum.name} has no value "{value}"', f"{enum.name} 没有值 “{value}”")
             report.value("H213", place, message, did_you_mean(value, contract.enum_numbers(enum)))
+        elif sort == "date" and value and not _DAY.fullmatch(value):
+            report.value("H225", place, Words("a date is written 2026-03-01", "日期写成 2026-03-01"))
         elif enum is None and sort not in _FREE and not (sort == "bool" and value in {"true", "false"}):
-            message = Words(f"{rule.field} can only be compared with *", f"{rule.field} 只能与 * 比较")
+            message = Words(f"{name} can only be compared with *", f"{name} 只能与 * 比较")
             report.value("H225", place, message)
-    return GONE in rule.after
 
 
 def _check_vanish(watch: WatchMapping, goes: bool, report: Reporter) -> None:

@@ -44,6 +44,14 @@ class Unconvertible(ValueError):
     """A value does not fit. The text says why and never holds the value: it may be a patient's."""
 
 
+class UnknownCode(Unconvertible):
+    """A code value that the mapping does not know; `code` is counted, never shown as it is."""
+
+    def __init__(self, detail: str, code: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
 def code_text(value: object) -> str:
     """A value as code maps compare it: text, trimmed; whole numbers without a point; booleans as 1 and 0."""
     if isinstance(value, str):
@@ -149,7 +157,7 @@ def codes_converter(codes: CodeMap, convert: Callable[[Any], Any]) -> Convert:
     def look_up(value: Any) -> Any:
         found = table.get(code_text(value), otherwise)
         if found is None:
-            raise Unconvertible(f"is a code that the code map {codes.name} does not know")
+            raise UnknownCode(f"is a code that the code map {codes.name} does not know", code_text(value))
         return found
 
     return look_up
@@ -165,7 +173,7 @@ def enum_value(field: FieldDescriptor) -> Callable[[Any], int]:
     def convert(value: Any) -> int:
         number = numbers.get(value.strip()) if isinstance(value, str) else None
         if number is None:
-            raise Unconvertible(f"is no value of {enum.name} and has no code map")
+            raise UnknownCode(f"is no value of {enum.name} and has no code map", code_text(value))
         return number
 
     return convert
@@ -301,8 +309,8 @@ def two_column_converter(spec: FieldSpec, zone: ZoneInfo) -> Callable[[Any, Any]
 
 def converter(field: FieldDescriptor, spec: FieldSpec, codes: Mapping[str, CodeMap], zone: ZoneInfo) -> Convert:
     """The converter of a mapped field, NULL, blanks, `empty` and `default` included. For one column."""
-    inner = _by_sort(field, spec, codes, zone)
     absent = default_value(field, spec)
+    inner = _contains(field, spec, absent) if spec.contains else _by_sort(field, spec, codes, zone)
     empty = frozenset(code_text(item) for item in spec.empty)
 
     def convert(value: Any) -> Any:
@@ -312,7 +320,30 @@ def converter(field: FieldDescriptor, spec: FieldSpec, codes: Mapping[str, CodeM
             return absent
         return inner(value)
 
+    if spec.charset:
+        return lambda value: convert(None if value is None else raw_text(value))
     return convert
+
+
+def raw_text(value: Any) -> str:
+    """GBK bytes of a US7ASCII column, read raw (UTL_RAW.CAST_TO_RAW). Never guessed from a text already converted."""
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise Unconvertible("is not raw: select UTL_RAW.CAST_TO_RAW(column)")
+    try:
+        return bytes(value).decode("gb18030")
+    except UnicodeDecodeError:
+        raise Unconvertible("is not in GBK") from None
+
+
+def _contains(field: FieldDescriptor, spec: FieldSpec, absent: Any) -> Convert:
+    """A value found in a note: the first text that the column holds. None of them: as if it were absent."""
+    table = tuple((text, fixed_value(field, value)) for text, value in spec.contains)
+
+    def search(value: Any) -> Any:
+        note = plain_text(value)
+        return next((found for text, found in table if text in note), absent)
+
+    return search
 
 
 def default_value(field: FieldDescriptor, spec: FieldSpec) -> Any:

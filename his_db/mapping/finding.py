@@ -46,6 +46,12 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "H230": "a result that does not fit the operation",
         "H231": "exactly one of sql and sql_file is needed",
         "H232": "not a name of a database object",
+        "H233": "the kind does not fit the engine of the source",
+        "H234": "a code map that does not say everything",
+        "H235": "segments that cannot work",
+        "H236": "hours or a schedule that cannot be read",
+        "H237": "a test that cannot be run",
+        "H238": "a template or path of a reply that cannot be used",
         # SQL
         "H300": "not exactly one statement",
         "H301": "a reading operation must only SELECT",

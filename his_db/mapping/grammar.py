@@ -14,6 +14,7 @@ from his_db.document.shape import (
     FilePath,
     Integer,
     ListOf,
+    MapOf,
     OneOf,
     Scalar,
     TableOf,
@@ -39,7 +40,14 @@ TRANSFORM: Final[Mapping[str, Field]] = {
     "case": Field(Text(choices=("upper", "lower"))),
     "pad": Field(Integer(1, 4000)),
     "max_bytes": Field(Integer(1, 4000)),
-    "charset": Field(Text(choices=("utf-8", "gbk", "gb18030"))),
+    "max_chars": Field(Integer(1, 4000)),
+    "cut": Field(Boolean()),
+    "charset": Field(Text(choices=("utf-8", "gbk", "gb18030", "gbk-raw"))),
+    "number": Field(Boolean()),
+    "digits": Field(Boolean()),
+    "split": Field(_WORD, doc="what parts the text", doc_zh="分隔符"),
+    "part": Field(Integer(0, 20), doc="which part, from 0", doc_zh="取第几段，从 0 起"),
+    "read": Field(_WORD, doc="format that the text has", doc_zh="文本本身的日期时间格式"),
     "empty": Field(Text(choices=("null", "keep"))),
 }
 _SOURCE: Final[Mapping[str, Field]] = {
@@ -80,22 +88,28 @@ WHERE: Final = Field(
     default=[],
 )
 
+_CONTAINS: Final = TableOf({"text": Field(_WORD, required=True), "is": Field(Scalar(), required=True)})
+CONVERSIONS: Final[Mapping[str, Field]] = {
+    "trim": Field(Boolean(), default=True),
+    "money": Field(_MONEY),
+    "date": Field(_FORMAT),
+    "time": Field(_FORMAT),
+    "datetime": Field(_FORMAT),
+    "codes": Field(_WORD),
+    "contains": Field(ListOf(_CONTAINS, min_items=1), doc="values found in a note", doc_zh="备注里的文字"),
+    "charset": Field(Text(choices=("gbk-raw",))),
+    "true": Field(ListOf(Scalar(), min_items=1)),
+    "empty": Field(ListOf(Scalar())),
+    "default": Field(Scalar()),
+}
 _FIELD: Final = TableOf(
     {
         "to": Field(_WORD, required=True, doc="field of the contract", doc_zh="标准字段"),
         "column": Field(_WORD),
         "const": Field(Scalar()),
-        "trim": Field(Boolean(), default=True),
-        "money": Field(_MONEY),
-        "date": Field(_FORMAT),
-        "time": Field(_FORMAT),
-        "datetime": Field(_FORMAT),
         "date_column": Field(_WORD),
         "time_column": Field(_WORD),
-        "codes": Field(_WORD),
-        "true": Field(ListOf(Scalar(), min_items=1)),
-        "empty": Field(ListOf(Scalar())),
-        "default": Field(Scalar()),
+        **CONVERSIONS,
     }
 )
 FIELDS: Final = Field(ListOf(_FIELD, min_items=1), required=True)
@@ -105,11 +119,66 @@ _RESULT: Final = TableOf(
         "rows": Field(Text(choices=("one", "many", "optional"))),
         "not_found": Field(_WORD),
         "page_key": Field(_WORD),
-        "set": Field(Integer(0, 50)),
+        "set": Field(OneOf(Integer(0, 50), _WORD)),
         "fields": FIELDS,
     }
 )
 SQL_KEYS: Final[Mapping[str, Field]] = {"sql": Field(_WORD), "sql_file": Field(FilePath())}
+
+_COUNT: Final = OneOf(_WORD, Integer(1, 10_000))
+SEGMENTS: Final = TableOf(
+    {
+        "begin": Field(_WORD, required=True, doc="column: begin of the session", doc_zh="列：开始时间"),
+        "end": Field(_WORD, required=True, doc="column: end of the session", doc_zh="列：结束时间"),
+        "time": Field(_FORMAT),
+        "minutes": Field(_COUNT),
+        "count": Field(_COUNT),
+        "each": Field(_COUNT),
+        "total": Field(_COUNT),
+        "taken": Field(_WORD),
+        "taken_count": Field(_WORD),
+        "used": Field(_WORD),
+    }
+)
+
+_ROWS: Final = ListOf(TableOf({}, extra=AnyValue()))
+_TABLE: Final = TableOf({}, extra=AnyValue())
+TESTS: Final = Field(
+    ListOf(
+        TableOf(
+            {
+                "name": Field(_WORD, required=True),
+                "now": Field(Scalar(), doc="date and time of the call", doc_zh="调用时刻"),
+                "given": Field(_TABLE, default={}),
+                "sends": Field(_TABLE, doc="what is bound", doc_zh="应当绑定的值"),
+                "rows": Field(_ROWS),
+                "sets": Field(ListOf(_ROWS)),
+                "returns": Field(_TABLE),
+                "changed": Field(Integer(0, 10_000)),
+                "steps": Field(_TABLE, default={}),
+                "diagnosis": Field(Integer(1, 100)),
+                "answers": Field(ListOf(_ROWS), default=[]),
+                "reply": Field(Text()),
+                "status": Field(Integer(100, 599), default=200),
+                "expect": Field(_TABLE, required=True),
+            }
+        )
+    ),
+    default=[],
+)
+_WATCH_TESTS: Final = Field(
+    ListOf(
+        TableOf(
+            {
+                "name": Field(_WORD, required=True),
+                "before": Field(_TABLE),
+                "after": Field(_TABLE),
+                "expect": Field(_TABLE, required=True),
+            }
+        )
+    ),
+    default=[],
+)
 
 _ANSWER: Final = TableOf({"read": Field(_WORD, required=True), "to": Field(_WORD, required=True)})
 OPERATION_KEYS: Final[Mapping[str, Field]] = {
@@ -122,8 +191,11 @@ OPERATION_KEYS: Final[Mapping[str, Field]] = {
     "note": Field(Text()),
     "probe": Field(_WORD),
     "answer": Field(OneOf(_ANSWER, ListOf(_ANSWER, min_items=1))),
+    "cache": Field(Duration(timedelta(milliseconds=1), timedelta(seconds=1)), doc="reads only", doc_zh="仅查询"),
     "lock": Field(Duration(timedelta(seconds=1), timedelta(days=1)), default=timedelta(minutes=10)),
     "result": Field(ListOf(_RESULT), default=[]),
+    "segments": Field(SEGMENTS),
+    "test": TESTS,
 }
 
 CODES_FILE: Final = TableOf(
@@ -183,6 +255,44 @@ WATCH_FILE: Final = TableOf(
             ),
             default=[],
         ),
+        "test": _WATCH_TESTS,
+    }
+)
+
+_REPORT: Final = TableOf(
+    {
+        "title": Field(_WORD, required=True),
+        "note": Field(Text()),
+        "source": Field(_WORD, default="his"),
+        **SQL_KEYS,
+        "object": Field(_WORD, doc="procedure", doc_zh="存储过程"),
+        "call": Field(Text(choices=("procedure", "function")), default="procedure"),
+        "params": PROCEDURE_PARAMS,
+        "columns": Field(
+            ListOf(
+                TableOf(
+                    {
+                        "name": Field(_NAME, required=True),
+                        "column": Field(_WORD),
+                        "title": Field(_WORD, required=True),
+                        "kind": Field(Text(choices=("text", "count", "fen", "date", "time", "percent")), required=True),
+                        **CONVERSIONS,
+                    }
+                ),
+                min_items=1,
+            ),
+            required=True,
+        ),
+        "schedule": Field(_WORD, doc="cron: minute hour day month weekday", doc_zh="cron：分 时 日 月 周"),
+        "quiet_hours": Field(ListOf(_WORD), default=[]),
+        "timeout": Field(Duration(timedelta(milliseconds=50), timedelta(minutes=30))),
+        "max_rows": Field(Integer(1, 1_000_000), default=100_000),
+    }
+)
+REPORT_FILE: Final = TableOf(
+    {
+        "schema": Field(Integer(), required=True),
+        "report": Field(MapOf(_REPORT, key_pattern=r"[A-Za-z][A-Za-z0-9_]*"), required=True),
     }
 )
 

@@ -12,16 +12,19 @@ from his_db import contract, registry
 from his_db.document import encoding
 from his_db.document.finding import Words
 from his_db.document.located import Document, parse_document
+from his_db.document.located import Path as KeyPath
 from his_db.document.problem import DocumentError, Place, Problem, Problems
 from his_db.document.shape import TableOf, check_shape
 from his_db.kind import Kind
 from his_db.mapping import grammar
 from his_db.mapping.check_codes import check_map
 from his_db.mapping.check_operation import check_among, check_operation, check_source
+from his_db.mapping.check_report import check_report
 from his_db.mapping.check_watch import check_watch
 from his_db.mapping.finding import Reporter, did_you_mean
-from his_db.mapping.model import CodeMap, MappingSet, OperationMapping, Site, WatchMapping
-from his_db.mapping.read import codes_of, operation_of, watch_of
+from his_db.mapping.model import CodeMap, MappingSet, OperationMapping, ReportMapping, Site, WatchMapping
+from his_db.mapping.read import codes_of, operation_of, report_of, watch_of
+from his_db.mapping.tally import Tally
 
 __all__ = ["MappingSet", "load_mapping_set"]
 
@@ -46,6 +49,7 @@ def load_mapping_set(folder: Path, *, sources: Mapping[str, str], timezone: str)
         watches=dict(sorted(loader.watches.items())),
         site=loader.site,
         warnings=loader.problems.warnings,
+        reports=dict(sorted(loader.reports.items())),
     )
 
 
@@ -70,12 +74,14 @@ class _Loader:
     codes: dict[str, CodeMap] = field(default_factory=dict)
     documents: list[Document] = field(default_factory=list)
     sql_files: dict[str, str] = field(default_factory=dict)
+    reports: dict[str, ReportMapping] = field(default_factory=dict)
+    _tally: Tally = field(default_factory=Tally)
     _digests: list[tuple[str, bytes]] = field(default_factory=list)
     _broken: set[str] = field(default_factory=set)
 
     @property
     def site(self) -> Site:
-        return Site(self.sources, self.timezone, self.codes, self.sql_files)
+        return Site(self.sources, self.timezone, self.codes, self.sql_files, self._tally)
 
     def revision(self) -> str:
         """16 hex digits over the names and bytes of all files."""
@@ -123,9 +129,12 @@ class _Loader:
                 self._operation(document)
             elif "watch" in document.data:
                 self._watch(document)
+            elif "report" in document.data:
+                self._reports(document)
             else:
                 message = Words(
-                    "neither operation, watch nor codes is written here", "文件中没有 operation、watch 或 codes"
+                    "neither operation, watch, report nor codes is written here",
+                    "文件中没有 operation、watch、report 或 codes",
                 )
                 Reporter(document, self.problems).key("H206", (), message, did_you_mean("operation", ["operation"]))
         known = self.operations
@@ -217,7 +226,19 @@ class _Loader:
             check_source(watch.source, self.sources, report)
             check_watch(watch, report)
 
-    def _twice(self, name: str, key: str, first: Document, report: Reporter) -> None:
-        where = first.value_place((key,))
+    def _reports(self, document: Document) -> None:
+        values, is_right = self._shape(document, grammar.REPORT_FILE)
+        report = Reporter(document, self.problems)
+        for name, table in values.get("report", {}).items():
+            if name in self.reports:
+                self._twice(name, "report", self.reports[name].document, report, (name,))
+                continue
+            found = report_of(document, name, table, self.site)
+            self.reports[name] = found
+            if is_right:
+                check_report(found, report)
+
+    def _twice(self, name: str, key: str, first: Document, report: Reporter, below: KeyPath = ()) -> None:
+        where = first.value_place((key, *below))
         message = Words(f'"{name}" is also in {where}', f"“{name}” 在 {where} 也有")
-        report.value("H202", (key,), message, Words("keep one of the two files", "两个文件只保留一个"))
+        report.value("H202", (key, *below), message, Words("keep one of the two files", "两个文件只保留一个"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Any
 
 from his_db.contract import ContractOperation
 from his_db.document.located import Document, Path
+from his_db.mapping.tally import Tally
 
 REFUSE = "refuse"
 
@@ -23,7 +24,14 @@ class Transform:
     case: str = ""  # "upper" | "lower"
     pad: int = 0
     max_bytes: int = 0
+    max_chars: int = 0
+    cuts: bool = False
     charset: str = "utf-8"
+    number: bool = False
+    digits: bool = False
+    split: str = ""
+    part: int | None = None
+    read: str = ""  # format of the text, where a date or time in it is written in another one
     keeps_empty: bool = False
 
 
@@ -60,6 +68,8 @@ class FieldSpec:
     true: tuple[Any, ...] | None = None
     empty: tuple[Any, ...] = ()
     default: Any = None
+    contains: tuple[tuple[str, Any], ...] = ()
+    charset: str = ""
 
     def columns(self) -> tuple[str, ...]:
         """The columns it reads."""
@@ -67,20 +77,55 @@ class FieldSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentsSpec:
+    """`[segments]`: a session row becomes several slots. Counts are a column (text) or a fixed number; None: not said."""
+
+    path: Path
+    begin: str
+    end: str
+    formats: tuple[str, ...]
+    minutes: str | int | None
+    count: str | int | None
+    each: str | int | None
+    total: str | int | None
+    taken: str
+    taken_count: str
+    used: str
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        counts = (item for item in (self.minutes, self.count, self.each, self.total) if isinstance(item, str))
+        named = (self.begin, self.end, *counts, self.taken, self.taken_count, self.used)
+        return tuple(dict.fromkeys(name for name in named if name))
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSpec:
+    """One `[[test]]`, as the shape check returned it."""
+
+    name: str
+    path: Path
+    values: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ResultSpec:
-    """One `[[result]]`. `into` is empty for the response itself; `rows` is one, many or optional."""
+    """One `[[result]]`. `into` is empty for the response itself; `rows` is one, many or optional;
+    `set` the number of a result set, or the name of a REF CURSOR parameter."""
 
     path: Path
     into: str
     rows: str
     not_found: str
     page_key: str
-    set: int | None
+    set: int | str | None
     fields: tuple[FieldSpec, ...]
+    segments: SegmentsSpec | None = None
 
     def columns(self) -> tuple[str, ...]:
-        """The columns it reads, each once, the page key included."""
+        """The columns it reads, each once, those of segments and the page key included."""
         found = [column for spec in self.fields for column in spec.columns()]
+        found += self.segments.columns() if self.segments is not None else ()
         return tuple(dict.fromkeys([*found, self.page_key] if self.page_key else found))
 
 
@@ -122,6 +167,7 @@ class Site:
     timezone: str
     codes: Mapping[str, CodeMap]
     sql_files: Mapping[str, str]
+    tally: Tally = field(default_factory=Tally, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +187,7 @@ class OperationMapping:
     params: tuple[Param, ...]
     results: tuple[ResultSpec, ...]
     site: Site = field(repr=False)
+    tests: tuple[TrialSpec, ...] = ()
 
     @property
     def engine(self) -> str:
@@ -180,6 +227,7 @@ class WatchMapping:
     result: ResultSpec
     events: tuple[EventSpec, ...]
     site: Site = field(repr=False)
+    tests: tuple[TrialSpec, ...] = ()
 
     @property
     def engine(self) -> str:
@@ -192,6 +240,49 @@ class WatchMapping:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportColumnSpec:
+    """One column of a report. `kind` is text, count, fen, date, time or percent; `field` says how it is read."""
+
+    name: str
+    title: str
+    kind: str
+    field: FieldSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ReportMapping:
+    """`[report.<name>]`: a SELECT (`sql` or `sql_file`) or a procedure (`object`); `schedule` is cron text or empty.
+
+    `quiet_hours` are (begin, end) on the hospital's wall clock; end before begin goes over midnight.
+    """
+
+    name: str
+    path: Path
+    document: Document = field(repr=False)
+    values: Mapping[str, Any] = field(repr=False)
+    title: str
+    source: str
+    object: str
+    function: bool
+    params: tuple[Param, ...]
+    columns: tuple[ReportColumnSpec, ...]
+    schedule: str
+    quiet_hours: tuple[tuple[time, time], ...]
+    timeout: timedelta | None
+    max_rows: int
+    site: Site = field(repr=False)
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine of its source; empty when the source does not exist."""
+        return self.site.sources.get(self.source, "")
+
+    def sql(self) -> str:
+        """Its SELECT; empty for a procedure."""
+        return sql_of(self.values, self.document, self.site.sql_files)
+
+
+@dataclass(frozen=True, slots=True)
 class MappingSet:
     """A folder of mapping files without an error. `revision` is a hash over all of them; `warnings` are texts."""
 
@@ -200,6 +291,7 @@ class MappingSet:
     watches: Mapping[str, WatchMapping]
     site: Site
     warnings: Sequence[Any] = ()
+    reports: Mapping[str, ReportMapping] = field(default_factory=dict)
 
 
 def sql_path(table: Mapping[str, Any], document: Document) -> str:

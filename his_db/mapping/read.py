@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any
+from datetime import time, timedelta
+from typing import Any, Final
 
 from his_db import contract
 from his_db.document.located import Document, Path
@@ -17,13 +18,18 @@ from his_db.mapping.model import (
     FieldSpec,
     OperationMapping,
     Param,
+    ReportColumnSpec,
+    ReportMapping,
     ResultSpec,
+    SegmentsSpec,
     Site,
     Transform,
+    TrialSpec,
     WatchMapping,
 )
 
 Table = Mapping[str, Any]
+_HOURS: Final = re.compile(r"([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})")
 
 
 def transform_of(table: Table) -> Transform:
@@ -36,7 +42,14 @@ def transform_of(table: Table) -> Transform:
         case=table.get("case", ""),
         pad=table.get("pad", 0),
         max_bytes=table.get("max_bytes", 0),
+        max_chars=table.get("max_chars", 0),
+        cuts=table.get("cut", False),
         charset=table.get("charset", "utf-8"),
+        number=table.get("number", False),
+        digits=table.get("digits", False),
+        split=table.get("split", ""),
+        part=table.get("part"),
+        read=table.get("read", ""),
         keeps_empty=table.get("empty") == "keep",
     )
 
@@ -87,10 +100,39 @@ def field_of(table: Table, path: Path) -> FieldSpec:
         true=tuple(table["true"]) if "true" in table else None,
         empty=tuple(table.get("empty", ())),
         default=table.get("default"),
+        contains=tuple((item["text"], item["is"]) for item in table.get("contains", ()) if len(item) > 1),
+        charset=table.get("charset", ""),
     )
 
 
-def result_of(table: Table, path: Path, operation: contract.ContractOperation) -> ResultSpec:
+def segments_of(values: Table) -> SegmentsSpec | None:
+    """`[segments]` of an operation file, if it has one."""
+    table = values.get("segments")
+    if table is None:
+        return None
+    return SegmentsSpec(
+        path=("segments",),
+        begin=table.get("begin", ""),
+        end=table.get("end", ""),
+        formats=_texts(table.get("time")),
+        minutes=table.get("minutes"),
+        count=table.get("count"),
+        each=table.get("each"),
+        total=table.get("total"),
+        taken=table.get("taken", ""),
+        taken_count=table.get("taken_count", ""),
+        used=table.get("used", ""),
+    )
+
+
+def tests_of(values: Table) -> tuple[TrialSpec, ...]:
+    """The `[[test]]` of an operation or a watch."""
+    return tuple(TrialSpec(item.get("name", ""), ("test", at), item) for at, item in enumerate(values.get("test", [])))
+
+
+def result_of(
+    table: Table, path: Path, operation: contract.ContractOperation, segments: SegmentsSpec | None = None
+) -> ResultSpec:
     """One `[[result]]` with its defaults."""
     into = table.get("into", "")
     is_list = operation.list_field is not None and into in {"", operation.list_field}
@@ -102,6 +144,7 @@ def result_of(table: Table, path: Path, operation: contract.ContractOperation) -
         page_key=table.get("page_key", ""),
         set=table.get("set"),
         fields=tuple(field_of(item, (*path, "fields", at)) for at, item in enumerate(table.get("fields", []))),
+        segments=segments if is_list else None,
     )
 
 
@@ -127,8 +170,12 @@ def operation_of(
         probe=values.get("probe", ""),
         answers=tuple(AnswerSpec(item.get("read", ""), item.get("to", ""), path) for item, path in answers),
         params=params_of(values),
-        results=tuple(result_of(item, ("result", at), operation) for at, item in enumerate(values.get("result", []))),
+        results=tuple(
+            result_of(item, ("result", at), operation, segments_of(values))
+            for at, item in enumerate(values.get("result", []))
+        ),
         site=site,
+        tests=tests_of(values),
     )
 
 
@@ -171,7 +218,46 @@ def watch_of(document: Document, values: Table, site: Site) -> WatchMapping:
             for at, item in enumerate(values.get("event", []))
         ),
         site=site,
+        tests=tests_of(values),
     )
+
+
+def report_of(document: Document, name: str, values: Table, site: Site) -> ReportMapping:
+    """One `[report.<name>]`."""
+    path: Path = ("report", name)
+    columns = []
+    for at, item in enumerate(values.get("columns", [])):
+        spec = field_of({"column": item.get("name", ""), **item, "to": item.get("name", "")}, (*path, "columns", at))
+        columns.append(ReportColumnSpec(item.get("name", ""), item.get("title", ""), item.get("kind", ""), spec))
+    return ReportMapping(
+        name=name,
+        path=path,
+        document=document,
+        values=values,
+        title=values.get("title", ""),
+        source=values.get("source", "his"),
+        object=values.get("object", ""),
+        function=values.get("call") == "function",
+        params=params_of(values, (*path, "params")),
+        columns=tuple(columns),
+        schedule=values.get("schedule", ""),
+        quiet_hours=tuple(hours for text in values.get("quiet_hours", []) if (hours := hours_of(text)) is not None),
+        timeout=values.get("timeout"),
+        max_rows=values.get("max_rows", 0),
+        site=site,
+    )
+
+
+def hours_of(text: str) -> tuple[time, time] | None:
+    """`07:30-11:30` as two times; None when it is no such text. 24:00 is the midnight that ends the day."""
+    match = _HOURS.fullmatch(text)
+    if match is None:
+        return None
+    found = [int(part) for part in match.groups()]
+    clocks = [(hour % 24, minute) for hour, minute in (found[:2], found[2:]) if hour * 60 + minute <= 24 * 60]
+    if len(clocks) < 2 or max(found[1], found[3]) > 59 or clocks[0] == clocks[1]:
+        return None
+    return time(*clocks[0]), time(*clocks[1])
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -14,10 +14,18 @@ from zoneinfo import ZoneInfo
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from his_db import contract
-from his_db.errors import MappingMismatch
-from his_db.mapping.convert_in import Unconvertible, converter, default_value, fixed_value, two_column_converter
+from his_db.errors import HisChanged, MappingMismatch
+from his_db.mapping.convert_in import (
+    Unconvertible,
+    UnknownCode,
+    converter,
+    default_value,
+    fixed_value,
+    two_column_converter,
+)
 from his_db.mapping.model import CodeMap, FieldSpec
 from his_db.mapping.paths import resolve
+from his_db.mapping.tally import Tally
 
 Row = Sequence[Any]
 Build = Callable[[Row], dict[str, Any]]
@@ -53,7 +61,7 @@ class _Node:
 class RowPlan:
     """How the rows of one result become messages of one type. Thread-safe: its cache only ever gains equal entries."""
 
-    __slots__ = ("_cache", "_label", "_root", "columns")
+    __slots__ = ("_cache", "_label", "_root", "_tally", "columns")
 
     def __init__(
         self,
@@ -64,9 +72,14 @@ class RowPlan:
         zone: ZoneInfo,
         label: str,
         extra_columns: Sequence[str] = (),
+        tally: Tally | None = None,
     ) -> None:
-        """`label` names the operation or watch in errors. Specs must have passed the check (ValueError otherwise)."""
+        """`label` names the operation or watch in errors. Specs must have passed the check (ValueError otherwise).
+
+        `tally` counts the code values that no code map knows.
+        """
         self._label = label
+        self._tally = tally or Tally()
         self._root = _tree(descriptor, fields, codes, zone)
         used = [column for spec in fields for column in spec.columns()]
         self.columns: tuple[str, ...] = tuple(dict.fromkeys(name.casefold() for name in (*used, *extra_columns)))
@@ -90,7 +103,7 @@ class RowPlan:
 
     def _resolve(self, columns: tuple[str, ...]) -> Build:
         places = column_places(columns, self.columns, self._label)
-        build = _compile(self._root, places, self._label)
+        build = _compile(self._root, places, self._label, self._tally)
 
         def root(row: Row) -> dict[str, Any]:
             return build(row)[0]
@@ -99,13 +112,13 @@ class RowPlan:
 
 
 def column_places(columns: tuple[str, ...], wanted: Sequence[str], label: str) -> dict[str, int]:
-    """Index by lower-case name. Raises MappingMismatch for a wanted column that is missing or there twice."""
+    """Index by lower-case name. Raises HisChanged for a wanted column that is missing or there twice."""
     folded = [name.casefold() for name in columns]
     for name in wanted:
         count = folded.count(name.casefold())
         if count != 1:
             what = "is missing" if not count else "is there twice"
-            raise MappingMismatch(f"{label}: column {name} {what} in the result")
+            raise HisChanged(f"{label}: column {name} {what} in the result")
     return {name: at for at, name in enumerate(folded)}
 
 
@@ -166,7 +179,9 @@ def _add(
     node.leaves.append(leaf)
 
 
-def _compile(node: _Node, places: Mapping[str, int], label: str) -> Callable[[Row], tuple[dict[str, Any], bool]]:
+def _compile(
+    node: _Node, places: Mapping[str, int], label: str, tally: Tally
+) -> Callable[[Row], tuple[dict[str, Any], bool]]:
     """A function from a row to (keyword arguments, whether any column gave a value)."""
     single = tuple(
         (leaf.name, places[leaf.columns[0].casefold()], leaf.convert, leaf.required, leaf)
@@ -179,7 +194,7 @@ def _compile(node: _Node, places: Mapping[str, int], label: str) -> Callable[[Ro
         if len(leaf.columns) == 2
     )
     below = tuple(
-        (name, _compile(child, places, label), child.required, child.has_columns(), child.path)
+        (name, _compile(child, places, label, tally), child.required, child.has_columns(), child.path)
         for name, child in node.below.items()
     )
     consts, oneofs = node.consts, node.oneofs
@@ -191,7 +206,7 @@ def _compile(node: _Node, places: Mapping[str, int], label: str) -> Callable[[Ro
             try:
                 value = convert(row[at])
             except _BAD_VALUE as error:
-                raise _mismatch(label, leaf, (row[at],), error) from None
+                raise _mismatch(label, leaf, (row[at],), error, tally) from None
             if value is not None:
                 found[name] = value
             elif required:
@@ -200,7 +215,7 @@ def _compile(node: _Node, places: Mapping[str, int], label: str) -> Callable[[Ro
             try:
                 value = leaf.convert(row[at], row[second])
             except _BAD_VALUE as error:
-                raise _mismatch(label, leaf, (row[at], row[second]), error) from None
+                raise _mismatch(label, leaf, (row[at], row[second]), error, tally) from None
             if value is not None:
                 found[name] = value
             elif leaf.required:
@@ -225,8 +240,10 @@ def _compile(node: _Node, places: Mapping[str, int], label: str) -> Callable[[Ro
     return build
 
 
-def _mismatch(label: str, leaf: _Leaf, values: Sequence[Any], error: Exception) -> MappingMismatch:
+def _mismatch(label: str, leaf: _Leaf, values: Sequence[Any], error: Exception, tally: Tally) -> MappingMismatch:
     """Never the value, and never the text of an error that is not ours: it may quote the value."""
+    if isinstance(error, UnknownCode):
+        tally.add(label, leaf.path, error.code)
     types = " and ".join(type(value).__name__ for value in values)
     why = str(error) if isinstance(error, Unconvertible) else "cannot be converted"
     return MappingMismatch(f"{label}: field {leaf.path}, column {' + '.join(leaf.columns)}: {types} value {why}")

@@ -1,4 +1,4 @@
-"""The bsoft sample: 创业 PHIS style on MySQL or MariaDB, counter quota, locks as 号源 rows (domain facts §5.2, §5.5)."""
+"""The bsoft sample: 创业 PHIS style on MySQL or MariaDB, counter quota, locks as 号源 rows (domain facts §5.5)."""
 
 # ruff: noqa: S608 - the composed parts are constants of this module and names from the catalogue; every value is bound
 from __future__ import annotations
@@ -27,6 +27,7 @@ class BsoftSample:
     """Fills the database that the url names and opens its window program."""
 
     name = "bsoft"
+    mappings = "mappings"
     engine = "mysql"
 
     def create(
@@ -157,15 +158,15 @@ def _fill_departments(connection: Connection, world: World) -> None:
 
 def _fill_staff(connection: Connection, world: World) -> None:
     columns = "YGDM JGID YGXM KSDM YGJB YGLB PYDM YGJJ ZFPB"
-    doctors = [
+    doctors: list[tuple[object, ...]] = [
         (
             d.code, BRANCH, d.name, department_key(d.department, "normal"), d.title, 1, d.initials[:6], d.specialty,
             0 if d.active else 1,
         )
         for d in world.doctors
     ]  # fmt: skip
-    operators = [(o.code, BRANCH, o.name, None, None, 9 if o.virtual else 2, "", None, 0) for o in world.operators]
-    bulk(connection, "GY_YGDM", columns, doctors + operators)
+    operators = ((o.code, BRANCH, o.name, None, None, 9 if o.virtual else 2, "", None, 0) for o in world.operators)
+    bulk(connection, "GY_YGDM", columns, [*doctors, *operators])
 
 
 def _fill_patients(connection: Connection, world: World) -> None:
@@ -185,9 +186,9 @@ def _patient(patient: PatientSeed, last: datetime.datetime | None) -> tuple[obje
     index = patient.index
     return (
         FIRST_PATIENT + index, f"M{FIRST_PATIENT + index:08d}", f"{index:032x}", patient.name, patient.id_type or None,
-        patient.id_no, 1 + (index % 5 == 4), _SEX.get(patient.sex, 9), _ZERO_DATE if index % 31 == 24 else patient.birth,
-        f"9{index + 1:09d}", patient.phone, patient.address, patient.guardian[0] if patient.guardian else None, last,
-        patient.created, "0931", 0 if patient.active else 1,
+        patient.id_no, 1 + (index % 5 == 4), _SEX.get(patient.sex, 9),
+        _ZERO_DATE if index % 31 == 24 else patient.birth, f"9{index + 1:09d}", patient.phone, patient.address,
+        patient.guardian[0] if patient.guardian else None, last, patient.created, "0931", 0 if patient.active else 1,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ class WinningSample:
     """Creates the schema `his` and opens its window program."""
 
     name = "winning"
+    mappings = "mappings"
     engine = "postgresql"
 
     def create(

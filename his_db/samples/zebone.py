@@ -66,6 +66,7 @@ class ZeboneSample:
     """Creates the SQLite file and opens its window program."""
 
     name = "zebone"
+    mappings = "mappings"
     engine = "sqlite"
 
     def create(

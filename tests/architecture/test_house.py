@@ -116,7 +116,7 @@ def test_third_party_libraries_stay_where_they_belong() -> None:
         "psycopg": ("his_db/engines/", "his_db/samples/"),
         "pyodbc": ("his_db/engines/",),
         "oracledb": ("his_db/engines/",),
-        "sqlglot": ("his_db/mapping/",),
+        "sqlglot": ("his_db/mapping/", "his_db/workbench/", "his_db/catalogue/"),
         "grpc": ("agent/",),
         "watchdog": ("agent/", "sync/"),
     }
@@ -223,3 +223,11 @@ def test_wheel_lives_beside_proto_plus(wheel: Path, tmp_path: Path) -> None:
     assert "proto" in Path(theirs).parent.name
     assert not theirs.startswith(str(tmp_path))
     assert ours.startswith(str(tmp_path))
+
+
+def test_the_table_of_refusals_in_the_documentation_is_fresh() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    begin, end = "<!-- reasons: made by tools/reason_table.py -->\n", "\n<!-- end of reasons -->"
+    printed = run(sys.executable, "tools/reason_table.py")
+    assert printed.returncode == 0, printed.stderr
+    assert text[text.index(begin) + len(begin) : text.index(end)] == printed.stdout.strip()

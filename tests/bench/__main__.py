@@ -44,7 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell("ledger")
         report.figures += ledger.measure(plan, folder / "ledger")
         for kind in kinds:
+            machine = process.Machine()
             _one_his(plan, kind, folder / kind, report)
+            server = "" if kind == "sqlite" else ", the database server's own work among it"
+            report.notes.append(f"{kind}: other processes took {machine.others():.0f} % of the machine{server}")
     finally:
         remove_folder(folder)
     report.seconds = time.monotonic() - started

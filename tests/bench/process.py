@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from types import TracebackType
@@ -53,6 +54,29 @@ def idle(kind: str, pid: int, baseline_pid: int, seconds: float, *, watched: int
         ),
         Figure(GROUP, "processor idle, 2 watches at 500 ms", share, "% of a core", params, (), {}, noise),
     ]
+
+
+class Machine:
+    """How much of the machine processes that are not ours took: the honest word on noise."""
+
+    def __init__(self) -> None:
+        self._busy, self._all, self._own = _machine()
+
+    def others(self) -> float:
+        """Percent of all cores since it was made. Children count as ours once they have ended; a database server of
+        the machine never does."""
+        busy, everything, own = _machine()
+        used = max(0.0, (busy - self._busy) - (own - self._own))
+        return used / max(0.001, everything - self._all) * 100
+
+
+def _machine() -> tuple[float, float, float]:
+    """Seconds of all cores: busy, in all; and those of this process and its ended children."""
+    times = psutil.cpu_times()
+    idle_seconds = float(times.idle + getattr(times, "iowait", 0.0))
+    everything = float(sum(times[:8]))  # guest time is in user time already
+    own = os.times()
+    return everything - idle_seconds, everything, own.user + own.system + own.children_user + own.children_system
 
 
 class Watched:

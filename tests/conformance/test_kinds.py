@@ -208,7 +208,7 @@ kind = "steps"
 params = [
   { name = "sex", from = "sex", codes = "sex" },
   { name = "born", from = "birthday", date = "%Y%m%d" },
-  { name = "short", from = "name", max_bytes = 6, charset = "gbk" },
+  { name = "short", from = "name", max_bytes = 6, charset = "gbk", cut = true },
   { name = "doc", from = "document_no", case = "upper", pad = 20 },
 ]
 [[step]]
@@ -693,7 +693,7 @@ fields = [ { to = "department_id", column = "ksdm" }, { to = "name", column = "k
     operation = compiled(tmp_path, {"a.toml": text}).operations["CatalogService.ListDepartments"]
     stray, empty = Rows(("n",), [(1,)], -1), Rows((), (), 3)
     right = Rows(("KSMC", "KSDM"), [("内科", "01  "), ("外科", "02")], -1)
-    recorder = Recorder(ProcedureResult({"o_code": 0}, (empty, stray, right)))
+    recorder = Recorder(ProcedureResult({"o_code": 0, "o_msg": None, "o_je": None}, (empty, stray, right)))
     answer = operation.run(recorder, catalog_pb2.ListDepartmentsRequest(), now=NOW)
     assert [(item.department_id, item.name) for item in answer.departments] == [("01", "内科"), ("02", "外科")]
     assert recorder.calls == [("usp_ks", {"@branch": None})]

@@ -8,7 +8,25 @@ from pathlib import Path
 import pytest
 
 from agent.demo.hospital import Hospital
-from tests.e2e.site import Bench, bench, small_hospital
+from tests.e2e.site import Bench, Measured, bench, small_hospital
+
+_TIMES: pytest.StashKey[list[tuple[str, float]]] = pytest.StashKey()
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Measured:
+    """Keeps a measured time for the end of the run."""
+    times = request.config.stash.setdefault(_TIMES, [])
+    return lambda what, seconds: times.append((f"{request.node.name}: {what}", seconds))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show what was measured."""
+    times = config.stash.get(_TIMES, [])
+    if times:
+        terminalreporter.section("measured end to end")
+    for what, seconds in sorted(times):
+        terminalreporter.write_line(f"{seconds:7.3f} s  {what}")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -35,6 +35,8 @@ PROMISE = 5.0
 """Generous: the promise is 2 s, on a machine that does nothing else. The measured time is in the test's properties."""
 
 T = TypeVar("T")
+Measured = Callable[[str, float], None]
+"""Takes a measured time by name; shown at the end of the run."""
 
 
 @dataclass(slots=True)

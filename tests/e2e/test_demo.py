@@ -57,23 +57,32 @@ def test_a_demo_that_cannot_start_says_so_and_fails() -> None:
     assert "HIS160_DEMO_POSTGRESQL_URL" in report["steps"][-1]["detail"]
 
 
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[site]", encoding="utf-8")
+    done = his160("demo", "--json", "--workdir", str(tmp_path))
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="SIGTERM is POSIX")
 def test_a_demo_that_stays_can_be_played_with_and_leaves_nothing_running(tmp_path: Path) -> None:
-    demo = Child("demo", ["demo", "--small", "--stay", "--workdir", str(tmp_path)], tmp_path / "outer")
+    demo = Child("demo", ["demo", "--small", "--stay", "--workdir", str(tmp_path / "site")], tmp_path / "logs")
     try:
         demo.wait_line(lambda line: "Ctrl-C" in line, 40)
         children = [child for child in psutil.Process(demo.pid).children() if child.is_running()]
         assert len(children) == 2
-        listed = his160("demo", "window", "--workdir", str(tmp_path), "list")
+        listed = his160("demo", "window", "--workdir", str(tmp_path / "site"), "list")
         assert listed.returncode == 0
         rows = [line.split() for line in listed.stdout.splitlines() if line.strip().startswith("16")]
         order = next(row[0] for row in rows if row[1] == "PAID")
-        refunded = his160("demo", "window", "--workdir", str(tmp_path), "refund", order)
+        refunded = his160("demo", "window", "--workdir", str(tmp_path / "site"), "refund", order)
         assert refunded.returncode == 0, refunded.stderr
         assert "EU_STATUS" in refunded.stdout
-        again = his160("demo", "window", "--workdir", str(tmp_path), "refund", order)
+        again = his160("demo", "window", "--workdir", str(tmp_path / "site"), "refund", order)
         assert again.returncode == 1
-        assert json.loads((tmp_path / NOTES).read_text(encoding="utf-8"))["pack"] == "zebone"
+        assert json.loads((tmp_path / "site" / NOTES).read_text(encoding="utf-8"))["pack"] == "zebone"
         assert demo.running
         os.kill(demo.pid, signal.SIGTERM)
         assert demo.wait(20) == 0

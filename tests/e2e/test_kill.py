@@ -60,7 +60,7 @@ def test_events_captured_but_not_acked_survive_kill_9(hospital: Hospital, tmp_pa
 def test_calls_under_way_at_kill_9_have_one_effect(hospital: Hospital, tmp_path: Path) -> None:
     """Bookings under way when the agent dies; each is sent again with its request_id until it is answered."""
     # Short time-outs: until they have passed, the agent does not take "not seen in the HIS" for "not done".
-    source = hospital.source_section(tmp_path) + '\nstatement_timeout = "2s"\nlock_timeout = "1s"'
+    source = hospital.source_section(tmp_path) + '\nstatement_timeout = "1s"\nlock_timeout = "500ms"'
     with bench(tmp_path, hospital, stock=2, options=SiteOptions(source=source)) as made:
         site = made.site
         requests = _requests(made)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,8 @@ from his160.v1 import agent_pb2, catalog_pb2, event_pb2
 from agent.demo.hospital import Hospital
 from agent.demo.site import SiteOptions
 from agent.sandbox.client import CallFailed
-from tests.e2e.site import CASHIER, SOON, Bench, arrived, bench, of_orders, own_status, until
+from tests.e2e.site import CASHIER, SOON, Bench, Measured, arrived, bench, of_orders, own_status, until
 from tests.tcp_proxy import TcpProxy
-
-Record = Callable[[str, object], None]
 
 
 @pytest.fixture
@@ -34,7 +32,7 @@ def cuttable(sqlite_hospital: Hospital, tmp_path: Path) -> Iterator[tuple[Bench,
             made.site.stop()
 
 
-def test_a_cut_link_heals_and_nothing_is_lost(cuttable: tuple[Bench, TcpProxy], record_property: Record) -> None:
+def test_a_cut_link_heals_and_nothing_is_lost(cuttable: tuple[Bench, TcpProxy], measured: Measured) -> None:
     made, proxy = cuttable
     site, book = made.site, made.book()
     first, second = made.booked(), made.paid()
@@ -55,7 +53,7 @@ def test_a_cut_link_heals_and_nothing_is_lost(cuttable: tuple[Bench, TcpProxy], 
     healed = time.monotonic()
     until(site.client.links, "the link")
     seconds = time.monotonic() - healed
-    record_property("seconds_from_heal_to_link", round(seconds, 3))
+    measured("seconds_from_heal_to_link", seconds)
     assert seconds < 3  # the promise is 1 s
     arrived(book, first, event_pb2.EVENT_KIND_CANCELLED)
     arrived(book, second, event_pb2.EVENT_KIND_VISITED)

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from his160.sandbox.v1 import sandbox_pb2
 from his160.v1 import appointment_pb2, common_pb2, event_pb2
 
+from agent.demo.hospital import Hospital
+from agent.demo.site import SiteOptions
 from agent.demo.story import request_id
-from tests.e2e.site import CASHIER, PROMISE, Bench, arrived, latency, of_orders, tell, tell_until, timed
+from tests.e2e.site import (
+    CASHIER,
+    PROMISE,
+    Bench,
+    Measured,
+    arrived,
+    bench,
+    latency,
+    of_orders,
+    tell,
+    tell_until,
+    timed,
+)
 
-Record = Callable[[str, object], None]
 State = common_pb2.AppointmentState.ValueType
 _STATE = common_pb2.AppointmentState.Value
 
 
-def _prove(stored: sandbox_pb2.StoredEvent, before: str, after: str, seconds: float, record: Record) -> None:
-    record("seconds_from_commit_to_relay", round(seconds, 3))
+def _prove(stored: sandbox_pb2.StoredEvent, before: str, after: str, seconds: float, measured: Measured) -> None:
+    measured("seconds_from_commit_to_relay", seconds)
     event = stored.event
     assert event.origin == event_pb2.ORIGIN_ON_SITE
     assert event.subject == common_pb2.SUBJECT_APPOINTMENT
@@ -33,29 +46,29 @@ def _prove(stored: sandbox_pb2.StoredEvent, before: str, after: str, seconds: fl
     assert seconds < PROMISE
 
 
-def test_a_cancellation_at_the_window_arrives(running: Bench, record_property: Record) -> None:
+def test_a_cancellation_at_the_window_arrives(running: Bench, measured: Measured) -> None:
     order, book = running.booked(), running.book()
     committed = timed(lambda: running.window.cancel_booking(order.his_id, operator=CASHIER))
     stored = arrived(book, order, event_pb2.EVENT_KIND_CANCELLED)
-    _prove(stored, "BOOKED", "CANCELLED", latency(stored, committed), record_property)
+    _prove(stored, "BOOKED", "CANCELLED", latency(stored, committed), measured)
     assert stored.event.appointment_after.operator_id == CASHIER
     assert stored.event.HasField("occurred_time")
 
 
-def test_a_refund_at_the_window_arrives(running: Bench, record_property: Record) -> None:
+def test_a_refund_at_the_window_arrives(running: Bench, measured: Measured) -> None:
     order, book = running.paid(), running.book()
     committed = timed(lambda: running.window.refund(order.his_id, operator=CASHIER))
     stored = arrived(book, order, event_pb2.EVENT_KIND_REFUNDED)
-    _prove(stored, "PAID", "REFUNDED", latency(stored, committed), record_property)
+    _prove(stored, "PAID", "REFUNDED", latency(stored, committed), measured)
     after = stored.event.appointment_after
     assert after.refunded_fen == after.paid_fen > 0
 
 
-def test_a_suspension_arrives_for_the_session_and_the_order(running: Bench, record_property: Record) -> None:
+def test_a_suspension_arrives_for_the_session_and_the_order(running: Bench, measured: Measured) -> None:
     story = running.story()
     tell_until(story, "window_refund")
     outcome = tell(story, "suspend")
-    record_property("seconds_from_commit_to_relay", round(story.seconds["suspend"], 3))
+    measured("seconds_from_commit_to_relay", story.seconds["suspend"])
     assert "SUSPENDED" in outcome.detail
     assert story.seconds["suspend"] < PROMISE
     running.window.resume_schedule(story.paid.schedule_id, operator=CASHIER)
@@ -137,3 +150,15 @@ def test_the_same_booking_at_once_has_one_effect(running: Bench, same_id: bool) 
         row for row in running.window.orders(channel_only=True, limit=10_000) if row.platform_order_no == order.order_no
     ]
     assert [row.his_id for row in rows] == list(keys)
+
+
+def test_a_session_stopped_before_the_order_was_ever_seen(sqlite_hospital: Hospital, tmp_path: Path) -> None:
+    """Booked, paid and stopped between two polls: 160 must hear of it all the same."""
+    options = SiteOptions(more='[watch]\npoll = "3s"')
+    with bench(tmp_path, sqlite_hospital, stock=2, options=options) as made:
+        story = made.story()
+        tell_until(story, "confirm_payment")
+        made.window.suspend_schedule(story.paid.schedule_id, operator=CASHIER, reason="医生临时外出")
+        stored = arrived(story.book, story.paid, event_pb2.EVENT_KIND_SUSPENDED)
+        assert stored.event.origin == event_pb2.ORIGIN_ON_SITE
+        assert stored.event.appointment_after.state == common_pb2.APPOINTMENT_STATE_SUSPENDED

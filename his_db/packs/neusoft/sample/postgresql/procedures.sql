@@ -111,7 +111,10 @@ CREATE PROCEDURE pkg_160.p_lock(
 LANGUAGE plpgsql AS $$
 DECLARE v_key varchar;
 BEGIN
-    SELECT x.o_code, x.o_msg, x.o_key INTO o_code, o_msg, v_key FROM pkg_160.x_lock(p_order_id, p_schema_id, p_oper) x;
+    BEGIN
+        SELECT x.o_code, x.o_msg, x.o_key INTO o_code, o_msg, v_key FROM pkg_160.x_lock(p_order_id, p_schema_id, p_oper) x;
+    EXCEPTION WHEN unique_violation THEN o_code := -7; o_msg := '该订单号已被使用！';   -- the same number on two schedules at once
+    END;
     OPEN o_cur FOR
         SELECT lock_id, schema_id, seeno, start_time, end_time, reg_fee, treat_fee, reg_fee + treat_fee AS total_fee,
                oper_date + make_interval(mins => pkg_160.f_control('LOCKMI', '10')::int) AS expire_date
@@ -205,8 +208,11 @@ CREATE PROCEDURE pkg_160.p_book(
 LANGUAGE plpgsql AS $$
 DECLARE v_key varchar;
 BEGIN
-    SELECT x.o_code, x.o_msg, x.o_key INTO o_code, o_msg, v_key
-      FROM pkg_160.x_book(p_order_id, p_schema_id, p_card_no, p_source, p_order_type, p_oper) x;
+    BEGIN
+        SELECT x.o_code, x.o_msg, x.o_key INTO o_code, o_msg, v_key
+          FROM pkg_160.x_book(p_order_id, p_schema_id, p_card_no, p_source, p_order_type, p_oper) x;
+    EXCEPTION WHEN unique_violation THEN o_code := -7; o_msg := '该订单号已被使用！';
+    END;
     OPEN o_cur FOR SELECT order_id, serial_no, seeno, start_time, reg_fee + treat_fee AS total_fee
                      FROM neuhis.fin_opr_appointmentorder WHERE order_id = v_key;
 END $$;

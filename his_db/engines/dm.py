@@ -1,0 +1,199 @@
+"""达梦 DM8 through dmPython: an extra. Written after its manual; no server was at hand, so nothing here has run on one.
+
+Like Oracle: ``''`` is NULL, CHAR comes padded. The driver is loaded when the engine is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from importlib import import_module
+from typing import Any, Final
+
+from his_db.bound_sql import BoundSql, bind_places
+from his_db.connect_deadline import connect_within
+from his_db.engine import Fault, ParameterKind, ProcedurePlan, ProcedureResult, Rows, SourceSettings
+from his_db.held_connection import HANG_MARGIN, CallError, Compiled, HangGuard, ReadOnlyError
+from his_db.odbc_session import Batch, Manners, OdbcSession
+from his_db.oracle_call import call_for
+
+# Error numbers of DM8 (系统管理员手册, 错误码); network errors are positive classes of -6000 and -70000.
+_NUMBERS: Final[Mapping[int, Fault]] = {
+    -6403: Fault.DEADLOCK,
+    -6407: Fault.LOCK_TIMEOUT,
+    -7134: Fault.TIMEOUT,
+    -7120: Fault.TIMEOUT,
+    -6602: Fault.CONSTRAINT,
+    -6607: Fault.CONSTRAINT,
+    -6609: Fault.CONSTRAINT,
+    -6604: Fault.CONSTRAINT,
+    -6612: Fault.CONSTRAINT,
+    -2501: Fault.CONNECT,
+    -2106: Fault.SCHEMA,
+    -2111: Fault.SCHEMA,
+    -2207: Fault.SCHEMA,
+    -2007: Fault.SYNTAX,
+    -5504: Fault.RIGHTS,
+    -5508: Fault.RIGHTS,
+    -6010: Fault.LOST,
+    -70019: Fault.CONNECT,
+    -70028: Fault.CONNECT,
+    -70065: Fault.LOST,
+}
+_RAISED: Final = range(-30000, -19999)  # RAISE_APPLICATION_ERROR
+
+
+class DmSession(OdbcSession):
+    """See ``his_db.engine.Session``. Transactions are the driver's switch; OUT values come from ``callproc``."""
+
+    def begin(self) -> None:
+        """See the port."""
+        if not self.alive():
+            raise CallError("the session is closed")
+        self._connection.autoCommit = False
+
+    def commit(self) -> None:
+        """See the port."""
+        self._connection.commit()
+        self._connection.autoCommit = True
+
+    def rollback(self) -> None:
+        """See the port."""
+        if not self.alive():
+            return
+        try:
+            self._connection.rollback()
+            self._connection.autoCommit = True
+        except self._errors:
+            self._open = False
+
+    def call(self, plan: ProcedurePlan, values: Mapping[str, Any], *, max_rows: int) -> ProcedureResult:
+        """See the port. Arguments go by position, in the order of the mapping."""
+        call_for(plan)  # for its checks of the names
+        arguments = [p for p in plan.parameters if p.kind is not ParameterKind.RETURN]
+        given = [values[p.name] if p.kind in (ParameterKind.IN, ParameterKind.INOUT) else None for p in arguments]
+        returns = next((p.name for p in plan.parameters if p.kind is ParameterKind.RETURN), "")
+        with self._connection.cursor() as cursor:
+            answer = list(cursor.callfunc(plan.object, *given) if returns else cursor.callproc(plan.object, *given))
+            out: dict[str, Any] = {returns: answer.pop(0)} if returns else {}
+            for parameter, value in zip(arguments, answer, strict=False):
+                if parameter.kind is not ParameterKind.IN:
+                    out[parameter.name] = value
+            sets: list[Rows] = []
+            while cursor.description is not None:
+                columns = tuple([column[0] for column in cursor.description])
+                sets.append(Rows(columns, [tuple(row) for row in cursor.fetchmany(max_rows + 1)], 0))
+                if not cursor.nextset():
+                    break
+        return ProcedureResult(out, tuple(sets))
+
+
+class DmEngine:
+    """See ``his_db.engine.Engine``. Raises CallError when dmPython is not installed."""
+
+    name = "dm"
+
+    def __init__(self, settings: SourceSettings) -> None:
+        self._settings = settings
+        try:
+            self._module: Any = import_module("dmPython")
+        except ImportError:
+            raise CallError("the driver of 达梦 is not installed: pip install dmPython") from None
+        self.driver_errors: tuple[type[Exception], ...] = (self._module.Error, CallError, OSError, UnicodeError)
+        self.statements: Compiled[str, BoundSql] = Compiled(lambda sql: bind_places(sql, "dm"))
+        self.calls: Compiled[ProcedurePlan, Batch] = Compiled(lambda plan: Batch(plan.object, ()))
+        self.guard = HangGuard(settings.name)
+        self._manners = Manners(
+            engine="dm",
+            begin="",
+            commit="",
+            rollback="",
+            ping="SELECT 1 FROM DUAL",
+            check_reads=True,
+            sizes=_no_sizes,
+            is_dead=lambda error: self.classify(error, sent=True) in (Fault.LOST, Fault.CONNECT, Fault.TIMEOUT),
+        )
+
+    def open(self, *, read_only: bool, statement_timeout: timedelta | None = None) -> DmSession:
+        """See the port."""
+        settings, module = self._settings, self._module
+        timeout = statement_timeout or settings.statement_timeout
+        login = max(1, -(-settings.connect_timeout // timedelta(seconds=1)))
+        arguments = {
+            "user": settings.user,
+            "password": settings.password,
+            "server": settings.host or "127.0.0.1",
+            "port": settings.port or 5236,
+            "autoCommit": True,
+            "local_code": module.PG_UTF8,
+            "login_timeout": login,
+            "connection_timeout": max(1, -(-timeout // timedelta(seconds=1))),
+            "txn_isolation": module.ISO_LEVEL_READ_COMMITTED,
+            "access_mode": module.DSQL_MODE_READ_ONLY if read_only else module.DSQL_MODE_READ_WRITE,
+            "app_name": "his160",
+        }
+        if settings.schema or settings.database:
+            arguments["schema"] = settings.schema or settings.database
+        connection = connect_within(login + 1, lambda: module.connect(**arguments))
+        session = DmSession(
+            connection,
+            manners=self._manners,
+            errors=self.driver_errors,
+            statements=self.statements,
+            calls=self.calls,
+            read_only=read_only,
+            guard=self.guard,
+            patience=(timeout + HANG_MARGIN).total_seconds(),
+        )
+        self.guard.add(session)
+        return session
+
+    def classify(self, error: BaseException, *, sent: bool) -> Fault:
+        """See the port."""
+        if isinstance(error, ReadOnlyError):
+            return Fault.READ_ONLY
+        if isinstance(error, CallError):
+            return Fault.SCHEMA
+        if isinstance(error, UnicodeError):
+            return Fault.DATA
+        if not isinstance(error, (self._module.Error, OSError)):
+            return Fault.OTHER
+        if not sent:
+            return Fault.CONNECT
+        if isinstance(error, OSError):
+            return Fault.LOST
+        number = _number(error)
+        if number in _RAISED:
+            return Fault.CONSTRAINT
+        return _NUMBERS.get(number, Fault.LOST if -71000 < number <= -70000 else Fault.OTHER)
+
+    def describe(self, error: BaseException) -> str:
+        """The number alone: what DM's messages hold is not known well enough to show more."""
+        if isinstance(error, (CallError, TimeoutError)):
+            return str(error)
+        number = _number(error)
+        return f"CODE {number}" if number else type(error).__name__
+
+    def sentence(self, error: BaseException) -> str:
+        """The text of RAISE_APPLICATION_ERROR."""
+        inner: Any = error.args[0] if error.args else None
+        return str(getattr(inner, "message", "")) if _number(error) in _RAISED else ""
+
+    def server_version(self, session: Any) -> str:
+        """See the port."""
+        banner = session.run("SELECT BANNER FROM V$VERSION", {}, max_rows=10).rows[0][0]
+        return f"DM {banner}"
+
+    def dispose(self) -> None:
+        """See the port."""
+        self.guard.stop()
+
+
+def _no_sizes(_: Sequence[Any]) -> None:
+    return None
+
+
+def _number(error: BaseException) -> int:
+    inner: Any = error.args[0] if error.args else None
+    number = getattr(inner, "code", 0)
+    return number if isinstance(number, int) else 0

@@ -1,0 +1,414 @@
+"""The neusoft sample's window program: writes into the HIS tables as the vendor's own window does, with the vendor's
+own texts (domain facts §1.6), knowing nothing of his160.
+
+Lock order as in the package: the schedule's row first, then the order's. Registrations and negative rows are made by
+the vendor's own `pkg_160.x_register` and `pkg_160.f_reverse`.
+"""
+
+# ruff: noqa: S608 - the composed parts are constants of this module; every value is bound
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from his_db.sample import HisRow, OrderRow, WindowRefusal
+from his_db.samples.tables import changed, fen, one, open_engine, rows_of
+
+_STATE = (
+    "CASE WHEN o.order_state = '2' THEN 'CANCELLED' WHEN o.order_state = '5' OR r.valid_flag = '0' THEN 'REFUNDED' "
+    "WHEN r.ynsee = '1' THEN 'VISITED' WHEN o.order_state = '4' OR r.triage_flag = '1' THEN 'CHECKED_IN' "
+    "WHEN r.clinic_code IS NOT NULL THEN 'PAID' ELSE 'BOOKED' END"
+)
+_ORDERS = f"""
+SELECT * FROM (
+  SELECT COALESCE(o.serial_no, r.clinic_code) AS his_id, o.order_id AS order_no, {_STATE} AS state,
+         COALESCE(o.schema_id, r.schema_no) AS sch, COALESCE(o.seeno, r.seeno) AS number,
+         COALESCE(o.card_no, r.card_no) AS patient, COALESCE((o.reg_fee + o.treat_fee) / 100, r.own_cost) AS total,
+         COALESCE(r.own_cost, 0) AS paid, COALESCE(-n.own_cost, 0) AS refunded,
+         COALESCE(o.oper_code, n.oper_code, r.oper_code) AS operator, COALESCE(o.order_date, r.oper_date) AS booked
+    FROM (SELECT * FROM neuhis.fin_opr_appointmentorder WHERE order_state <> '1') o
+    FULL JOIN (SELECT * FROM neuhis.fin_opr_register WHERE trans_type = '1') r ON r.clinic_code = o.visiting_num
+    LEFT JOIN neuhis.fin_opr_register n ON n.clinic_code = r.clinic_code AND n.trans_type = '2'
+   WHERE (NOT :channel OR o.in_source = '160')) q
+WHERE :states = '' OR strpos(:states, ',' || state || ',') > 0
+ORDER BY booked DESC, his_id DESC LIMIT :limit"""
+_NOW = "pkg_160.f_now()"
+_CANCEL_TEXTS = {"2": "该订单已取消！", "3": "该订单已支付！", "4": "该订单已取号！", "5": "该订单已退费！"}
+_NEITHER_VALID = {"0": "该号已经退号！", "2": "该号已经作废！", "3": "该号已经作废！"}
+
+
+class NeusoftWindow:
+    """`WindowProgram` over the schema `neuhis`. HIS id of an order: SERIAL_NO; of a walk-in: CLINIC_CODE (their
+    ranges do not meet)."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_engine(url)
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._engine.dispose()
+
+    def orders(self, *, channel_only: bool, states: tuple[str, ...] | None = None, limit: int) -> list[OrderRow]:
+        """Newest first."""
+        wanted = "" if states is None else f",{','.join(states)},"
+        binds = {"channel": channel_only, "states": wanted, "limit": limit}
+        with self._engine.connect() as connection:
+            rows = connection.execute(text(_ORDERS), binds).mappings().all()
+        return [
+            OrderRow(
+                his_id=r["his_id"],
+                platform_order_no=r["order_no"],
+                state=r["state"],
+                schedule_id=r["sch"],
+                number=int(r["number"]),
+                patient_id=r["patient"],
+                total_fen=fen(r["total"]),
+                paid_fen=fen(r["paid"]),
+                refunded_fen=fen(r["refunded"]),
+                operator=r["operator"],
+            )
+            for r in rows
+        ]
+
+    def cancel_booking(self, his_id: str, *, operator: str) -> None:
+        """Only ORDER_STATE 0, before the visit date has passed: state 2, quota back, the hold deleted."""
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            order = _order(connection, his_id)
+            if order is None:
+                raise WindowRefusal("未找到该预约订单！")
+            if str(order["order_state"]) in _CANCEL_TEXTS:
+                raise WindowRefusal(_CANCEL_TEXTS[str(order["order_state"])])
+            if order["past"]:
+                raise WindowRefusal("请在就诊日期之前取消预约！")
+            changed(
+                connection,
+                "UPDATE neuhis.fin_opr_appointmentorder SET order_state = '2', cancel_reason = '窗口取消', "
+                f"oper_code = :op, oper_date = {_NOW} WHERE serial_no = :id AND order_state = '0'",
+                op=operator,
+                id=his_id,
+            )
+            reduced = changed(
+                connection,
+                "UPDATE neuhis.fin_opr_schema SET tel_reging = GREATEST(tel_reging - 1, 0) WHERE id = :sch",
+                sch=order["schema_id"],
+            )
+            if reduced == 0:
+                raise WindowRefusal("已无排班信息,无法恢复限额")
+            changed(connection, "DELETE FROM neuhis.fin_opr_booking WHERE order_id = :no", no=order["order_id"])
+
+    def refund(self, his_id: str, *, operator: str) -> None:
+        """Negative register and fee rows, quota back, order state 5 and a history row without REFUND_NO."""
+        with self._engine.begin() as connection:
+            right = _operator(connection, operator)
+            order = _order(connection, his_id)
+            register = _register(connection, his_id, order)
+            _check_refund(order, register, right)
+            assert register is not None
+            row = one(
+                connection,
+                "SELECT pkg_160.f_reverse(:clinic, :op) AS invoice",
+                clinic=register["clinic_code"],
+                op=operator,
+            )
+            if row is None or row["invoice"] is None:
+                raise WindowRefusal("该号已经退号！")
+            if order is not None:
+                _close_order(connection, order, operator, str(row["invoice"]))
+
+    def suspend_schedule(self, schedule_id: str, *, operator: str, reason: str) -> None:
+        """VALID_FLAG 0 with reason, operator and time."""
+        self._change_schema(
+            schedule_id,
+            operator,
+            f"valid_flag = '0', reason_no = '09', reason_name = :reason, stop_opcd = :op, stop_date = {_NOW}",
+            "valid_flag = '1'",
+            "该排班不存在或已停诊！",
+            reason=reason,
+        )
+
+    def resume_schedule(self, schedule_id: str, *, operator: str) -> None:
+        """VALID_FLAG 1; reason, operator and time are blanked: no trace is left."""
+        self._change_schema(
+            schedule_id,
+            operator,
+            f"valid_flag = '1', reason_no = NULL, reason_name = NULL, stop_opcd = NULL, stop_date = NULL, "
+            f"oper_code = :op, oper_date = {_NOW}",
+            "valid_flag = '0'",
+            "该排班未停诊！",
+        )
+
+    def replace_doctor(self, schedule_id: str, doctor_id: str, *, operator: str) -> None:
+        """DOCT_CODE of the schedule, of its open orders (USER_CHOICE 1) and valid registrations."""
+        with self._engine.connect() as connection:
+            doctor = one(
+                connection,
+                "SELECT empl_name FROM neuhis.com_employee "
+                "WHERE empl_code = :id AND empl_type = 'D' AND valid_state = '1'",
+                id=doctor_id,
+            )
+        if doctor is None:
+            raise WindowRefusal("替诊医生不存在或与原医生相同！")
+        self._change_schema(
+            schedule_id,
+            operator,
+            "old_doct_code = COALESCE(old_doct_code, doct_code, 'None'), "
+            "old_doct_name = COALESCE(old_doct_name, doct_name), doct_code = :doctor, doct_name = :name, "
+            f"remark = '替诊', oper_code = :op, oper_date = {_NOW}",
+            "COALESCE(doct_code, 'None') <> :doctor",
+            "替诊医生不存在或与原医生相同！",
+            "UPDATE neuhis.fin_opr_appointmentorder SET doct_code = :doctor, user_choice = '1' "
+            "WHERE schema_id = :sch AND order_state IN ('0', '3', '4')",
+            "UPDATE neuhis.fin_opr_register SET doct_code = :doctor, doct_name = :name "
+            "WHERE schema_no = :sch AND trans_type = '1' AND valid_flag = '1'",
+            doctor=doctor_id,
+            name=doctor["empl_name"],
+        )
+
+    def walk_in(self, schedule_id: str, patient_id: str, *, operator: str) -> str:
+        """On-site quota (REGED), FIN_OPR_REGISTER without an order, cash."""
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            number = _take_on_site(connection, schedule_id)
+            return _insert_register(connection, schedule_id, patient_id, number, operator, None)
+
+    def book_for_channel(self, schedule_id: str, patient_id: str, platform_order_no: str, *, paid: bool) -> str:
+        """As 健康160 would have: the package's own procedures, operator jk160, WeChat money."""
+        with self._engine.begin() as connection:
+            found = one(
+                connection,
+                "SELECT o_code, o_msg FROM pkg_160.x_book(:no, :sch, :card, '160', '0', 'jk160')",
+                no=platform_order_no, sch=schedule_id, card=patient_id,
+            )  # fmt: skip
+            assert found is not None
+            _accepted(found)
+            order = one(
+                connection,
+                "SELECT serial_no, reg_fee + treat_fee AS fee FROM neuhis.fin_opr_appointmentorder "
+                "WHERE order_id = :no",
+                no=platform_order_no,
+            )
+            assert order is not None
+            if paid:
+                answer = one(
+                    connection,
+                    "SELECT o_code, o_msg FROM pkg_160.x_pay(:no, :trade, :txn, CAST(:fee AS numeric), '4', 'jk160')",
+                    no=platform_order_no, trade=f"M{platform_order_no}", txn=f"4200{platform_order_no}",
+                    fee=order["fee"],
+                )  # fmt: skip
+                assert answer is not None
+                _accepted(answer)
+        return str(order["serial_no"])
+
+    def check_in(self, his_id: str) -> None:
+        """取号: ORDER_STATE 3 to 4, TRIAGE_FLAG 1. Only on the visit day where TAKEDT says so."""
+        with self._engine.begin() as connection:
+            order, register = self._present(connection, his_id)
+            if str(register["triage_flag"]) == "1":
+                raise WindowRefusal("该患者已经签到！")
+            row = one(connection, f"SELECT pkg_160.f_control('TAKEDT', '0') = '1' AND "
+                      f":day <> date_trunc('day', {_NOW}) AS early", day=register["reg_date"])  # fmt: skip
+            if row and row["early"]:
+                raise WindowRefusal("只能在就诊当日取号！")
+            if order is not None:
+                changed(
+                    connection,
+                    "UPDATE neuhis.fin_opr_appointmentorder SET order_state = '4' WHERE serial_no = :id",
+                    id=his_id,
+                )
+            _mark(connection, register, "triage_flag = '1', check_flag = '1'")
+
+    def visit(self, his_id: str) -> None:
+        """看诊: YNSEE 1."""
+        with self._engine.begin() as connection:
+            _, register = self._present(connection, his_id)
+            if str(register["ynsee"]) == "1":
+                raise WindowRefusal("该患者已经就诊过了！")
+            _mark(connection, register, f"ynsee = '1', see_date = {_NOW}")
+
+    def half_written(self, schedule_id: str, patient_id: str) -> str | None:
+        """None: this window writes a registration in one transaction."""
+        return None
+
+    def raw(self, his_id: str) -> list[HisRow]:
+        """Order, hold, register rows, fee rows, refund history."""
+        with self._engine.connect() as connection:
+            found = rows_of(connection, "neuhis.fin_opr_appointmentorder", "serial_no = :id", id=his_id)
+            order_id = found[0][1]["order_id"] if found else None
+            clinic = found[0][1]["visiting_num"] if found else his_id
+            found += rows_of(connection, "neuhis.fin_opr_booking", "order_id = :no", no=order_id)
+            found += rows_of(
+                connection, "neuhis.fin_opr_register", "clinic_code = :clinic ORDER BY trans_type", clinic=clinic
+            )
+            found += rows_of(
+                connection,
+                "neuhis.fin_opb_accountcardfee",
+                "clinic_no = :clinic ORDER BY trans_type, fee_type",
+                clinic=clinic,
+            )
+            found += rows_of(connection, "neuhis.fin_opr_bookingpayhistory", "order_id = :no", no=order_id)
+        return found
+
+    def raw_schedule(self, schedule_id: str) -> list[HisRow]:
+        """The schedule row; this vendor keeps no stop or change records."""
+        with self._engine.connect() as connection:
+            return rows_of(connection, "neuhis.fin_opr_schema", "id = :sch", sch=schedule_id)
+
+    def _change_schema(
+        self, schedule_id: str, operator: str, change: str, guard: str, refusal: str, *more: str, **binds: object
+    ) -> None:
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            sql = f"UPDATE neuhis.fin_opr_schema SET {change} WHERE id = :sch AND {guard}"
+            if changed(connection, sql, sch=schedule_id, op=operator, **binds) != 1:
+                raise WindowRefusal(refusal)
+            for statement in more:
+                used = {name: value for name, value in binds.items() if f":{name}" in statement}
+                changed(connection, statement, sch=schedule_id, **used)
+
+    def _present(self, connection: Connection, his_id: str) -> tuple[dict[str, object] | None, dict[str, object]]:
+        """Order (None of a walk-in) and its valid registration."""
+        order = _order(connection, his_id)
+        register = _register(connection, his_id, order)
+        if register is None or register["valid_flag"] != "1":
+            raise WindowRefusal("该号未缴费或已退号！")
+        return order, register
+
+
+def _accepted(answer: dict[str, object]) -> None:
+    if answer["o_code"] != 0:
+        raise WindowRefusal(str(answer["o_msg"]))
+
+
+def _operator(connection: Connection, code: str) -> str:
+    """NET_RIGHT of the operator: 0 ordinary window, 1 both, 2 only 网上预约."""
+    row = one(
+        connection,
+        "SELECT COALESCE(net_right, '1') AS net_right FROM neuhis.com_employee "
+        "WHERE empl_code = :id AND valid_state = '1'",
+        id=code,
+    )
+    if row is None:
+        raise WindowRefusal("操作员不存在！")
+    return str(row["net_right"])
+
+
+def _order(connection: Connection, his_id: str) -> dict[str, object] | None:
+    """The order with `past`, its schedule's row locked first."""
+    connection.execute(
+        text(
+            "SELECT 1 FROM neuhis.fin_opr_schema WHERE id = (SELECT schema_id FROM neuhis.fin_opr_appointmentorder "
+            "WHERE serial_no = :id) FOR UPDATE"
+        ),
+        {"id": his_id},
+    )
+    return one(
+        connection,
+        f"SELECT o.*, o.reg_date < date_trunc('day', {_NOW}) AS past FROM neuhis.fin_opr_appointmentorder o "
+        "WHERE o.serial_no = :id AND o.order_state <> '1' FOR UPDATE",
+        id=his_id,
+    )
+
+
+def _register(connection: Connection, his_id: str, order: dict[str, object] | None) -> dict[str, object] | None:
+    """The positive register row of an order or a walk-in, its schedule's row locked first."""
+    clinic = his_id if order is None else order["visiting_num"]
+    connection.execute(
+        text(
+            "SELECT 1 FROM neuhis.fin_opr_schema WHERE id IN (SELECT schema_no FROM neuhis.fin_opr_register "
+            "WHERE clinic_code = :clinic) FOR UPDATE"
+        ),
+        {"clinic": clinic},
+    )
+    return one(
+        connection,
+        "SELECT * FROM neuhis.fin_opr_register WHERE clinic_code = :clinic AND trans_type = '1' FOR UPDATE",
+        clinic=clinic,
+    )
+
+
+def _check_refund(order: dict[str, object] | None, register: dict[str, object] | None, right: str) -> None:
+    """The window's own rules, in its own order."""
+    if order is not None and order["order_state"] == "2":
+        raise WindowRefusal("该订单已取消！不能退号")
+    if order is not None and order["order_state"] == "0":
+        raise WindowRefusal("该订单未支付，不能退费！")
+    if order is not None and order["order_state"] == "5":
+        raise WindowRefusal("该订单已退费！该号已退号")
+    if register is None:
+        raise WindowRefusal("未找到该挂号记录！")
+    if register["ynbook"] == "1" and right == "0":
+        raise WindowRefusal("这条挂号记录为网上预约,你没有权利进行退号/废号")
+    if register["ynbook"] != "1" and right == "2":
+        raise WindowRefusal("此窗口只能为网上预约退号")
+    if register["ynsee"] == "1":
+        raise WindowRefusal("该号已经看诊,不能作废")
+    if str(register["valid_flag"]) in _NEITHER_VALID:
+        raise WindowRefusal(_NEITHER_VALID[str(register["valid_flag"])])
+    if register["paykind_code"] == "02" and fen(register["pub_cost"]) > 0:
+        raise WindowRefusal("该号为医疗保险号已经有交费记录,不能退费!")
+
+
+def _close_order(connection: Connection, order: dict[str, object], operator: str, invoice: str) -> None:
+    changed(
+        connection,
+        f"UPDATE neuhis.fin_opr_appointmentorder SET order_state = '5', oper_code = :op, oper_date = {_NOW} "
+        "WHERE order_id = :no",
+        op=operator,
+        no=order["order_id"],
+    )
+    changed(
+        connection,
+        "INSERT INTO neuhis.fin_opr_bookingpayhistory (order_id, return_reason, oper_id, refund_time, refund_fee, "
+        f"invoice_no) SELECT order_id, '窗口退号', :op, {_NOW}, reg_fee + treat_fee, :invoice "
+        "FROM neuhis.fin_opr_appointmentorder WHERE order_id = :no",
+        op=operator,
+        invoice=invoice,
+        no=order["order_id"],
+    )
+
+
+def _mark(connection: Connection, register: dict[str, object], change: str) -> None:
+    changed(
+        connection,
+        f"UPDATE neuhis.fin_opr_register SET {change} WHERE clinic_code = :clinic AND trans_type = '1'",
+        clinic=register["clinic_code"],
+    )
+
+
+def _take_on_site(connection: Connection, schedule_id: str) -> int:
+    row = one(
+        connection,
+        "UPDATE neuhis.fin_opr_schema SET reged = reged + 1, order_no = order_no + 1 WHERE id = :sch AND "
+        f"reged < reg_lmt AND valid_flag = '1' AND pub_flag = '1' AND see_date >= date_trunc('day', {_NOW}) "
+        "RETURNING order_no",
+        sch=schedule_id,
+    )
+    if row is not None:
+        return int(str(row["order_no"]))
+    schema = one(connection, "SELECT valid_flag, pub_flag FROM neuhis.fin_opr_schema WHERE id = :sch", sch=schedule_id)
+    if schema is None or schema["pub_flag"] != "1":
+        raise WindowRefusal("该排班不存在！")
+    raise WindowRefusal("该排班已停诊！" if schema["valid_flag"] == "0" else "该排班现场限额已满，无号可挂！")
+
+
+def _insert_register(
+    connection: Connection, schedule_id: str, patient_id: str, number: int, operator: str, source: str | None
+) -> str:
+    """A registration without order: ordinary invoice number, cash."""
+    keys = one(
+        connection,
+        "SELECT lpad(CAST(nextval('neuhis.seq_fin_opr_clinic') AS text), 14, '0') AS clinic, "
+        "'F' || lpad(CAST(nextval('neuhis.seq_fin_opr_invoice') AS text), 9, '0') AS invoice, "
+        "(SELECT count(*) FROM neuhis.com_patientinfo WHERE card_no = :card AND is_valid = '1') AS known",
+        card=patient_id,
+    )
+    assert keys is not None
+    if keys["known"] == 0:
+        raise WindowRefusal("该患者未建档！")
+    one(
+        connection,
+        "SELECT pkg_160.x_register(:clinic, :invoice, :card, :sch, :number, '0', :source, '0', :op) AS done",
+        clinic=keys["clinic"], invoice=keys["invoice"], card=patient_id, sch=schedule_id, number=number,
+        source=source or "0", op=operator,
+    )  # fmt: skip
+    return str(keys["clinic"])

@@ -1,0 +1,1 @@
+"""What the DBA's tools do (`his160 mapping …`): functions that return records; nothing is printed here."""

@@ -1,0 +1,238 @@
+"""The online stage of the check: what the mappings use, held against the live catalogue. Reads the catalogue only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import Descriptor
+
+from his_db.catalogue.model import Catalogue, Name, Table
+from his_db.document.finding import Words
+from his_db.document.located import Path
+from his_db.document.problem import Place, Problem, Problems, Severity
+from his_db.mapping.check_watch import SUBJECT_DESCRIPTORS
+from his_db.mapping.finding import Reporter, did_you_mean
+from his_db.mapping.load import MappingSet
+from his_db.mapping.model import FieldSpec, OperationMapping, ResultSpec, WatchMapping
+from his_db.mapping.paths import resolve, sort_of
+from his_db.workbench.check_parameters import check_parameters
+from his_db.workbench.site import Connection, Site, SourceFailed, connected
+from his_db.workbench.usage import StatementUse, Use, column_owner, touched, uses_of
+
+_MOMENTS = {"date", "time", "timestamp"}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """What a source said about itself. `version` is empty when it did not answer."""
+
+    name: str
+    engine: str
+    version: str
+    login: str
+    charset: str
+    objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineCheck:
+    """Problems of all sources, by place; what each source is; the catalogues that could be read."""
+
+    problems: Problems
+    sources: tuple[SourceReport, ...]
+
+
+def check_online(site: Site, mapping_set: MappingSet, *, deep: bool = False) -> OnlineCheck:
+    """Everything that the catalogue can tell; with `deep` each statement is given to the database, and none is run."""
+    problems = Problems()
+    reports: list[SourceReport] = []
+    uses = uses_of(mapping_set)
+    for name in sorted({use.source for use in uses}):
+        own = [use for use in uses if use.source == name]
+        try:
+            with connected(site.sources[name]) as connection:
+                reports.append(_source(site, connection, own, problems, deep=deep))
+        except SourceFailed as error:
+            reports.append(SourceReport(name, site.sources[name].engine, "", "", "", 0))
+            problems.add(_unreachable(error))
+    return OnlineCheck(problems, tuple(reports))
+
+
+def _source(site: Site, connection: Connection, uses: Sequence[Use], problems: Problems, *, deep: bool) -> SourceReport:
+    try:
+        version = connection.engine.server_version(connection.session)
+        changed = connection.reader.charset(connection.session)
+    except connection.engine.driver_errors as error:
+        raise connection.failed(error) from None
+    if changed:
+        message = Words(f"source {connection.name}: Chinese text comes back as {changed!r}", f"中文往返后变成 {changed!r}")
+        fix = Words("set the charset in [source.<name>.options]", "请在 [source.<name>.options] 中设置正确的字符集")
+        problems.add(_about_source(connection.name, "H501", message, fix))
+    catalogue = connection.catalogue()
+    needed: dict[Name, set[str]] = {}
+    for use in uses:
+        check_use(use, catalogue, problems)
+        for key, rights in touched(use, catalogue).rights.items():
+            needed.setdefault(key, set()).update(rights)
+    _check_powers(connection.name, catalogue, needed, problems)
+    if deep:
+        from his_db.workbench.check_deep import check_deep  # it needs more of the house than the rest
+
+        check_deep(site, connection, uses, problems)
+    login = catalogue.login
+    who = f"{login.user}@{login.database}" if login.user else ""
+    return SourceReport(connection.name, catalogue.engine, version, who, login.charset, len(catalogue.tables))
+
+
+def _unreachable(error: SourceFailed) -> Problem:
+    message = Words(
+        f"source {error.source} does not answer: {error.fault.value} {error.detail}",
+        f"数据源 {error.source} 无法使用：{error.detail}",
+    )
+    fix = Words("check host, port, user, password and database", "请检查地址、端口、账号、密码和库名")
+    return _about_source(error.source, "H500", message, fix)
+
+
+def _about_source(
+    name: str, code: str, message: Words, fix: Words, severity: Severity = Severity.ERROR
+) -> Problem:
+    return Problem(Place(f"[source.{name}]", 1, 1), code, message.en, message.zh, fix.en, fix.zh, severity)
+
+
+def check_use(use: Use, catalogue: Catalogue, problems: Problems) -> None:
+    """Objects, columns, parameters, types, missing rights and the polled columns of one operation or watch."""
+    report = Reporter(use.document, problems)
+    found = touched(use, catalogue)
+    for name, path in found.missing:
+        _missing_object(use, name, path, catalogue, report)
+    for table, column, path in found.missing_columns:
+        _missing_column(table, column, path, catalogue, report)
+    for key, rights in found.rights.items():
+        for right in sorted(rights):
+            if not catalogue.has(key, right):
+                _missing_right(use, key, right, catalogue, report)
+    if use.routine and catalogue.routine(use.routine):
+        check_parameters(use, catalogue.routine(use.routine), report)
+    for statement in use.statements:
+        for result in _results(use):
+            _check_types(use, result, statement, catalogue, report)
+        if use.is_watch:
+            _check_polled(statement, catalogue, report)
+
+
+def _results(use: Use) -> tuple[ResultSpec, ...]:
+    mapping = use.mapping
+    return (mapping.result,) if isinstance(mapping, WatchMapping) else mapping.results
+
+
+def _missing_object(use: Use, name: str, path: Path, catalogue: Catalogue, report: Reporter) -> None:
+    if name == use.routine:
+        message = Words(f"the database has no procedure {name}", f"数据库中没有存储过程 {name}")
+        known: Iterable[Name] = catalogue.routines
+        code = "H505"
+    else:
+        message = Words(f"the database has no table or view {name}", f"数据库中没有表或视图 {name}")
+        known, code = catalogue.tables, "H502"
+    has_schema = "." in name
+    report.value(code, path, message, did_you_mean(name, [str(key) if has_schema else key.name for key in known]))
+
+
+def _missing_column(table: str, column: str, path: Path, catalogue: Catalogue, report: Reporter) -> None:
+    message = Words(f"{table} has no column {column}", f"{table} 没有列 {column}")
+    first = catalogue.table(table.partition(" / ")[0])
+    names = [] if first is None else [item.name for item in first.columns]
+    report.value("H503", path, message, did_you_mean(column, names))
+
+
+def _missing_right(use: Use, key: Name, right: str, catalogue: Catalogue, report: Reporter) -> None:
+    login = catalogue.login.user
+    message = Words(f"{login} may not {right} on {key}", f"账号 {login} 没有 {key} 的 {right} 权限")
+    fix = Words("see his160 mapping grants", "请执行 his160 mapping grants 给出的授权脚本")
+    path = use.statements[0].path if use.statements else ("object",)
+    report.value("H508", path, message, fix)
+
+
+def _check_powers(source: str, catalogue: Catalogue, needed: dict[Name, set[str]], problems: Problems) -> None:
+    login = catalogue.login
+    if login.powers:
+        names = ", ".join(login.powers)
+        message = Words(f"the login {login.user} is {names}", f"账号 {login.user} 拥有 {names}，权限过大")
+        fix = Words("use a login of its own, see his160 mapping grants", "请为本程序单独建账号，见 his160 mapping grants")
+        problems.add(_about_source(source, "H511", message, fix, Severity.WARNING))
+        return
+    if not login.user:
+        return  # an engine without logins
+    excess = {
+        key: rights - needed.get(key, set()) - {"EXECUTE"}
+        for key, rights in catalogue.rights.items()
+        if key in catalogue.tables
+    }
+    for key, rights in sorted((key, rights) for key, rights in excess.items() if rights and key not in needed):
+        _excess(source, key, rights, problems)
+    for key, rights in sorted((key, rights - {"SELECT"}) for key, rights in excess.items() if key in needed):
+        if rights:
+            _excess(source, key, rights, problems)
+
+
+def _excess(source: str, key: Name, rights: Iterable[str], problems: Problems) -> None:
+    names = ", ".join(sorted(rights))
+    message = Words(f"{names} on {key} is not needed", f"{key} 上的 {names} 权限没有用到")
+    fix = Words(f"REVOKE {names} ON {key}", f"REVOKE {names} ON {key}（先确认存储过程不需要）")
+    problems.add(_about_source(source, "H509", message, fix, Severity.WARNING))
+
+
+def _descriptor(use: Use, result: ResultSpec) -> Descriptor:
+    mapping = use.mapping
+    if isinstance(mapping, WatchMapping):
+        return SUBJECT_DESCRIPTORS[mapping.subject]
+    assert isinstance(mapping, OperationMapping)
+    response = mapping.operation.response
+    if not result.into:
+        return response
+    item = response.fields_by_name[result.into].message_type
+    assert item is not None
+    return item
+
+
+def _check_types(use: Use, result: ResultSpec, statement: StatementUse, catalogue: Catalogue, report: Reporter) -> None:
+    """Columns that reach a field without an expression around them."""
+    descriptor = _descriptor(use, result)
+    for spec in result.fields:
+        reference = statement.objects.outputs.get(spec.column.lower()) if spec.column else None
+        table, _ = column_owner(reference, catalogue) if reference is not None else (None, "")
+        column = table.column(reference.column) if table is not None and reference is not None else None
+        path = resolve(descriptor, spec.to)
+        if column is None or path is None or table is None:
+            continue
+        words = _misfit(spec, sort_of(path[-1]), column.family)
+        if words is not None:
+            where = f"{table.name}.{column.name} {column.type}"
+            message = Words(f"{where}: {words.en}", f"{where}：{words.zh}")
+            report.warn("H504", (*spec.path, "column"), message)
+
+
+def _misfit(spec: FieldSpec, sort: str, family: str) -> Words | None:
+    has_format = bool(spec.formats or spec.date_formats or spec.time_formats)
+    if spec.codes or family == "other":
+        return None
+    if sort in _MOMENTS:
+        if family in {"text", "number"} and not has_format:
+            return Words("a text becomes a date only with a format", "文本要写明格式才能成为日期时间")
+        if family == "binary" or (family == "time" and sort != "time") or (family == "date" and sort == "time"):
+            return Words(f"cannot become a {sort}", "不能成为该日期时间字段")
+    elif sort in {"int", "money", "bool"} and family in {"date", "datetime", "time", "binary"}:
+        return Words("cannot become a number", "不能成为数值")
+    return None
+
+
+def _check_polled(statement: StatementUse, catalogue: Catalogue, report: Reporter) -> None:
+    """A watch runs twice a second: one of the columns that its binds filter must lead an index."""
+    filters = [(column_owner(ref, catalogue)[0], ref.column) for ref in statement.objects.filters]
+    known: list[tuple[Table, str]] = [(table, column) for table, column in filters if table is not None]
+    if not known or any(table.kind == "view" or table.leads_index(column) for table, column in known):
+        return
+    names = ", ".join(f"{table.name}.{column}" for table, column in known)
+    message = Words(f"no index begins with {names}: every poll reads the whole table", f"{names} 没有索引，每次轮询都要全表扫描")
+    fix = Words("ask the vendor for an index, or filter another column", "请厂商建索引，或改用有索引的列过滤")
+    report.warn("H510", statement.path, message, fix)

@@ -1,0 +1,101 @@
+"""The place where the DBA's tools work: a mapping folder, the sources it names, and connections to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from his_db.catalogue.model import Catalogue
+from his_db.catalogue.reader import CatalogueReader, reader_for
+from his_db.engine import Engine, Fault, Session, SourceSettings
+from his_db.mapping.load import MappingSet, load_mapping_set
+from his_db.source import engine_for
+
+_CATALOGUE_TIMEOUT: Final = timedelta(seconds=60)  # ALL_TAB_COLUMNS of a large Oracle HIS takes its time
+
+
+class SourceFailed(Exception):
+    """A source cannot be used. `fault` says why; the text is the engine's code and object, without values."""
+
+    def __init__(self, source: str, fault: Fault, detail: str) -> None:
+        super().__init__(f"{source}: {fault.value}: {detail}")
+        self.source = source
+        self.fault = fault
+        self.detail = detail
+
+
+def _now() -> datetime:
+    return datetime.now(ZoneInfo("UTC"))
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """`folder`: the mapping files. `sources`: as in config.toml. `state`: where revisions are kept, or None."""
+
+    folder: Path
+    sources: Mapping[str, SourceSettings]
+    timezone: str = "Asia/Shanghai"
+    state: Path | None = None
+    clock: Callable[[], datetime] = field(default=_now, compare=False)
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """Source name -> engine name."""
+        return {name: source.engine for name, source in self.sources.items()}
+
+    def load(self, folder: Path | None = None) -> MappingSet:
+        """The mapping set. Raises DocumentError with every problem."""
+        return load_mapping_set(folder or self.folder, sources=self.engines, timezone=self.timezone)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A source in use: its engine, one read-only session, and the reader of its catalogue."""
+
+    name: str
+    engine: Engine
+    session: Session
+    reader: CatalogueReader
+
+    def catalogue(self) -> Catalogue:
+        """Read the catalogue. Raises SourceFailed."""
+        try:
+            return self.reader.read(self.session)
+        except self.engine.driver_errors as error:
+            raise self.failed(error) from None
+
+    def failed(self, error: BaseException) -> SourceFailed:
+        """A driver's exception in the words of this room."""
+        return SourceFailed(self.name, self.engine.classify(error, sent=True), self.engine.describe(error))
+
+
+@contextmanager
+def connected(settings: SourceSettings) -> Iterator[Connection]:
+    """A read-only connection, closed afterwards. Raises SourceFailed when the source does not answer."""
+    engine = engine_for(settings)
+    try:
+        try:
+            session = engine.open(read_only=True, statement_timeout=_CATALOGUE_TIMEOUT)
+        except engine.driver_errors as error:
+            fault = engine.classify(error, sent=False)
+            raise SourceFailed(settings.name, fault, engine.describe(error)) from None
+        try:
+            yield Connection(settings.name, engine, session, reader_for(settings.engine))
+        finally:
+            session.close()
+    finally:
+        engine.dispose()
+
+
+def catalogues(site: Site, names: set[str]) -> dict[str, Catalogue]:
+    """The catalogues of the sources named. Raises SourceFailed, KeyError for a source that is not there."""
+    found: dict[str, Catalogue] = {}
+    for name in sorted(names):
+        with connected(site.sources[name]) as connection:
+            found[name] = connection.catalogue()
+    return found

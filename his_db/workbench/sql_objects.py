@@ -1,0 +1,216 @@
+"""Which tables, columns and functions a statement touches, by sqlglot's tree. Nothing is asked of a database.
+
+A column without a qualifier may belong to several tables; all of them are given, the nearest first, and the catalogue
+decides (`his_db/workbench/usage.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from his_db.mapping.sql_text import tokens
+
+DIALECTS: Final[Mapping[str, str]] = {
+    "sqlite": "sqlite",
+    "postgresql": "postgres",
+    "mysql": "mysql",
+    "mssql": "tsql",
+    "oracle": "oracle",
+    "dm": "oracle",
+}
+_LEVELS: Final = (exp.Select, exp.Update, exp.Delete, exp.Insert, exp.Merge)
+_PSEUDO: Final = frozenset(
+    "rownum rowid sysdate systimestamp level user current_user current_date current_timestamp oid ctid".split()  # noqa: SIM905
+)
+_MARK: Final = "160160"  # binds become this number with their place behind it, so that they are found again in the tree
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRef:
+    """A column that a statement names. `tables`: whose it may be, nearest first. `certain`: nothing but these tables
+    can have it (no derived table in reach)."""
+
+    column: str
+    tables: tuple[str, ...]
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SqlObjects:
+    """`tables`: name as written -> rights that are needed. `filters`: columns compared with a bind. `outputs`: name of
+    a result column -> the plain column behind it. `functions`: names as written of functions that sqlglot does not
+    know. `understood`: false when the statement could not be parsed, and all else is empty."""
+
+    understood: bool = True
+    tables: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    columns: tuple[ColumnRef, ...] = ()
+    filters: tuple[ColumnRef, ...] = ()
+    outputs: Mapping[str, ColumnRef] = field(default_factory=dict)
+    functions: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=512)
+def objects_of(sql: str, engine: str) -> SqlObjects:
+    """The objects of one statement of the engine's dialect."""
+    try:
+        tree = sqlglot.parse_one(_marked(sql), read=DIALECTS.get(engine))
+    except (SqlglotError, RecursionError):
+        return SqlObjects(understood=False)
+    if isinstance(tree, exp.Command):
+        return SqlObjects(understood=False)
+    derived = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+    tables: dict[str, set[str]] = {}
+    for node in tree.find_all(exp.Table):
+        name = _table_name(node)
+        if name and not (name.lower() in derived and "." not in name):
+            tables.setdefault(name, set()).update(_rights(node))
+    columns = [ref for node in tree.find_all(exp.Column) if (ref := _reference(node, derived)) is not None]
+    columns.extend(_inserted(tree))
+    filters = [
+        ref for node in tree.find_all(exp.Column) if _is_filter(node) and (ref := _reference(node, derived)) is not None
+    ]
+    return SqlObjects(
+        tables={name: frozenset(rights) for name, rights in tables.items()},
+        columns=tuple(dict.fromkeys(columns)),
+        filters=tuple(dict.fromkeys(filters)),
+        outputs=_outputs(tree, derived),
+        functions=tuple(dict.fromkeys(_functions(tree))),
+    )
+
+
+def _marked(sql: str) -> str:
+    count = 0
+    parts: list[str] = []
+    for token in tokens(sql):
+        if token.sort == "bind":
+            count += 1
+            parts.append(f"{_MARK}{count:03d}")
+        else:
+            parts.append(token.text)
+    return "".join(parts)
+
+
+def _is_bind(node: Any) -> bool:
+    return isinstance(node, exp.Literal) and not node.is_string and str(node.this).startswith(_MARK)
+
+
+def _table_name(node: exp.Table) -> str:
+    """`schema.name` as written; empty for a function in FROM."""
+    if not isinstance(node.this, exp.Identifier):
+        return ""
+    return ".".join(part.name for part in (node.args.get("catalog"), node.args.get("db"), node.this) if part)
+
+
+def _rights(node: exp.Table) -> set[str]:
+    parent = node.parent
+    if isinstance(parent, exp.Schema):
+        parent = parent.parent
+    is_target = parent is not None and (parent.this is node or getattr(parent.this, "this", None) is node)
+    if is_target and isinstance(parent, exp.Insert):
+        return {"INSERT"}
+    if is_target and isinstance(parent, exp.Update):
+        return {"UPDATE", "SELECT"}
+    if is_target and isinstance(parent, exp.Delete):
+        return {"DELETE", "SELECT"}
+    if is_target and isinstance(parent, exp.Merge):
+        return {"INSERT", "UPDATE", "SELECT"}
+    select = node.find_ancestor(exp.Select)
+    locks = select is not None and bool(select.args.get("locks"))
+    return {"SELECT", "UPDATE"} if locks else {"SELECT"}
+
+
+def _level(node: Any) -> Any:
+    return node.find_ancestor(*_LEVELS)
+
+
+def _sources_of(level: Any) -> tuple[tuple[str, str], ...]:
+    """(alias, table name or "") of what a SELECT or DML reads from, directly."""
+    found: list[tuple[str, str]] = []
+    for node in level.find_all(exp.Table, exp.Subquery, exp.Lateral, exp.Unnest):
+        if _level(node) is not level:
+            continue
+        if isinstance(node, exp.Table):
+            found.append((node.alias_or_name.lower(), _table_name(node)))
+        elif isinstance(node.parent, (exp.From, exp.Join, exp.Lateral)) or isinstance(node, (exp.Lateral, exp.Unnest)):
+            found.append((node.alias.lower(), ""))
+    return tuple(found)
+
+
+def _reference(node: exp.Column, derived: set[str]) -> ColumnRef | None:
+    name, qualifier = node.name, node.table.lower()
+    if name == "*" or not name or (not qualifier and name.lower() in _PSEUDO) or _is_output_name(node):
+        return None
+    tables: list[str] = []
+    certain = True
+    level = _level(node)
+    while level is not None:
+        for alias, table in _sources_of(level):
+            if qualifier and alias != qualifier:
+                continue
+            is_derived = not table or (table.lower() in derived and "." not in table)
+            if qualifier:
+                return None if is_derived else ColumnRef(name, (table,), certain=True)
+            if is_derived:
+                certain = False
+            else:
+                tables.append(table)
+        level = _level(level)
+    return ColumnRef(name, tuple(dict.fromkeys(tables)), certain) if tables and not qualifier else None
+
+
+def _is_output_name(node: exp.Column) -> bool:
+    """ORDER BY and GROUP BY may name a column of the result."""
+    if node.table or node.find_ancestor(exp.Order, exp.Group, exp.Having) is None:
+        return False
+    select = node.find_ancestor(exp.Select)
+    return select is not None and node.name.lower() in {item.alias.lower() for item in select.expressions if item.alias}
+
+
+def _inserted(tree: Any) -> Iterator[ColumnRef]:
+    for insert in tree.find_all(exp.Insert):
+        schema = insert.this
+        if isinstance(schema, exp.Schema) and isinstance(schema.this, exp.Table):
+            table = _table_name(schema.this)
+            for item in schema.expressions:
+                yield ColumnRef(item.name, (table,), certain=True)
+
+
+def _is_filter(node: exp.Column) -> bool:
+    parent = node.parent
+    if not isinstance(parent, (exp.EQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In)):
+        return False
+    if node.find_ancestor(exp.Where, exp.Join) is None:
+        return False
+    others = [item for item in parent.iter_expressions() if item is not node]
+    return any(_is_bind(item) or any(_is_bind(below) for below in item.find_all(exp.Literal)) for item in others)
+
+
+def _outputs(tree: Any, derived: set[str]) -> dict[str, ColumnRef]:
+    found: dict[str, ColumnRef] = {}
+    if not isinstance(tree, exp.Select):
+        return found
+    for item in tree.expressions:
+        plain = item.this if isinstance(item, exp.Alias) else item
+        if isinstance(plain, exp.Column):
+            reference = _reference(plain, derived)
+            if reference is not None:
+                found[item.alias_or_name.lower()] = reference
+    return found
+
+
+def _functions(tree: Any) -> Iterator[str]:
+    for node in tree.find_all(exp.Anonymous):
+        name = str(node.this)
+        parent = node.parent
+        if isinstance(parent, exp.Dot) and parent.expression is node:
+            name = f"{parent.this.sql()}.{name}"
+        elif isinstance(parent, exp.Table) and parent.args.get("db"):
+            name = f"{parent.args['db'].name}.{name}"
+        yield name.replace('"', "")
