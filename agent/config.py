@@ -17,17 +17,20 @@ from typing import Any, Literal, cast
 
 from agent.config_check import check_settings
 from agent.config_environment import overlay
-from agent.config_place import mapping_folder, split_address
+from agent.config_place import PACK, mapping_folder, split_address
 from agent.config_shape import SHAPE
 from agent.secret import resolve
 from his_db.document.located import load_document
 from his_db.document.problem import DocumentError, Problems
 from his_db.document.shape import check_shape
 from his_db.engine import SourceSettings
-from his_db.source import LaneSettings
+from his_db.quiet_hours import parse_spans
+from his_db.slow_calls import SlowCallSettings
+from his_db.source import LaneSettings, LoadSettings
 
 SinkName = Literal["relay", "file", "pull"]
 LogFormat = Literal["json", "text"]
+WatchMode = Literal["auto", "events", "polling", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +54,25 @@ class StateSettings:
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """One HIS database and the sizes of its lanes that differ from the default."""
+    """One HIS database, the sizes of its lanes that differ from the default, and how it is spared."""
 
     settings: SourceSettings
     lanes: Mapping[str, LaneSettings]
+    load: LoadSettings = field(default_factory=LoadSettings)
 
 
 @dataclass(frozen=True, slots=True)
 class MappingSettings:
-    """Where the mapping set is."""
+    """Where the mapping set is, and how its changes come in. ``canary``: reads that try a new set out.
+
+    ``watch`` is never ``auto`` for a built-in pack: that changes with the program.
+    """
 
     folder: Path
+    watch: WatchMode = "auto"
+    quiet: timedelta = timedelta(milliseconds=500)
+    canary: tuple[str, ...] = ()
+    start_with_last_good: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +156,8 @@ class Settings:
     delivery: DeliverySettings
     limits: LimitSettings
     log: LogSettings
+    off: tuple[str, ...] = ()
+    """Operations that are switched off."""
 
     @property
     def engines(self) -> dict[str, str]:
@@ -190,13 +203,14 @@ def _settings(file: Path, folder: Path, values: Mapping[str, Any], passwords: Ma
             name: _source(name, source, folder, site["timezone"], passwords.get(name, ""))
             for name, source in values["source"].items()
         },
-        mapping=MappingSettings(mapping_folder(values["mapping"]["path"], folder)),
+        mapping=_mapping(values["mapping"], folder),
         server=_server(values["server"], folder),
         relay=_relay(values["relay"], folder),
         watch=WatchSettings(values["watch"]["enabled"], values["watch"]["poll"]),
         delivery=DeliverySettings(values["delivery"]["sink"], folder / values["delivery"]["folder"]),
         limits=LimitSettings(limits["calls"], limits["time"], limits["grace"]),
         log=_log(values["log"], folder),
+        off=tuple(values["operations"]["off"]),
     )
 
 
@@ -223,7 +237,21 @@ def _source(name: str, values: Mapping[str, Any], folder: Path, timezone: str, p
         lane: LaneSettings(size["workers"], size["queue_limit"], size.get("statement_timeout"))
         for lane, size in values["lanes"].items()
     }
-    return SourceConfig(settings, lanes)
+    slow = SlowCallSettings(values["slow_after"], values["slow_percent"])
+    return SourceConfig(settings, lanes, LoadSettings(slow, parse_spans(values["quiet_hours"])))
+
+
+def _mapping(values: Mapping[str, Any], folder: Path) -> MappingSettings:
+    watch = values["watch"]
+    if watch == "auto" and values["path"].startswith(PACK):
+        watch = "off"
+    return MappingSettings(
+        folder=mapping_folder(values["path"], folder),
+        watch=cast(WatchMode, watch),
+        quiet=values["quiet"],
+        canary=tuple(values["canary"]),
+        start_with_last_good=values["start_with_last_good"],
+    )
 
 
 def _server(values: Mapping[str, Any], folder: Path) -> ServerSettings:

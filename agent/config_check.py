@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.config_place import PACK, is_loopback, mapping_folder, pack_names, split_address
-from his_db.document.finding import listed
+from his_db.canary import can_try
+from his_db.contract import mappable_names
+from his_db.document.finding import listed, nearest
 from his_db.document.located import Document, Path
 from his_db.document.problem import Problems
+from his_db.quiet_hours import parse_spans
 
 _SERVER_FILES: Final = ("certificate", "key", "client_ca")
 _RELAY_FILES: Final = ("certificate", "key", "ca")
@@ -30,6 +33,10 @@ class _Check:
     def report(self, path: Path, code: str, message: str, message_zh: str, fix: str, fix_zh: str) -> None:
         self.problems.add(self.document.value_place(path), code, message, message_zh, fix, fix_zh)
 
+    def value_of(self, section: str) -> Mapping[str, Any] | None:
+        table = self.values.get(section)
+        return table if isinstance(table, Mapping) else None
+
     def value(self, section: str, key: str) -> Any:
         table = self.values.get(section)
         return table.get(key) if isinstance(table, Mapping) else None
@@ -43,6 +50,7 @@ def check_settings(
     _zone(check)
     _sources(check)
     _mapping(check)
+    _guard(check)
     _server(check)
     _relay(check)
     _borders(check)
@@ -95,7 +103,7 @@ def _mapping(check: _Check) -> None:
     text = check.value("mapping", "path")
     if not isinstance(text, str) or not check.require_files:
         return
-    if mapping_folder(text, check.folder).is_dir():
+    if mapping_folder(text, check.folder).is_dir() or _has_last_good(check):
         return
     packs = listed([f"{PACK}{name}" for name in pack_names()])
     if text.startswith(PACK):
@@ -103,6 +111,55 @@ def _mapping(check: _Check) -> None:
     else:
         message, message_zh = "the folder of the mappings is not there", "映射文件夹不存在"
     check.report(("mapping", "path"), "H707", message, message_zh, f"built in: {packs}", f"内置适配包：{packs}")
+
+
+def _has_last_good(check: _Check) -> bool:
+    """A folder that is not there (a share that is not mounted yet) does not stop an agent that keeps a good copy."""
+    state = check.value("state", "path")
+    if check.value("mapping", "start_with_last_good") is not True or not isinstance(state, str):
+        return False
+    return (check.folder / state).parent.joinpath("mappings", "last-good").is_dir()
+
+
+def _guard(check: _Check) -> None:
+    """Hours that can be read; operations that exist; canaries that need no values."""
+    for name, source in (check.value_of("source") or {}).items():
+        try:
+            parse_spans(source.get("quiet_hours", ""))
+        except ValueError:
+            check.report(
+                ("source", name, "quiet_hours"),
+                "H709",
+                "not hours of the day",
+                "时段格式不对",
+                'write "08:00-09:00", several with commas: "08:00-09:00, 22:30-01:00"',
+                '写成 "08:00-09:00"，多个时段用逗号分隔："08:00-09:00, 22:30-01:00"',
+            )
+    for section, key in (("operations", "off"), ("mapping", "canary")):
+        for index, name in enumerate(check.value(section, key) or ()):
+            _operation(check, (section, key, index), name)
+
+
+def _operation(check: _Check, path: Path, name: str) -> None:
+    if name not in mappable_names():
+        near = nearest(name, mappable_names())
+        check.report(
+            path,
+            "H710",
+            "the contract has no such operation",
+            "标准中没有这个操作",
+            f"did you mean {near}?" if near else "see his160 check for the names",
+            f"是否想写 {near}？" if near else "名称见 his160 check",
+        )
+    elif path[0] == "mapping" and not can_try(name):
+        check.report(
+            path,
+            "H711",
+            "this operation cannot be a canary: it writes, or needs values",
+            "该操作不能用于试运行：它会写入，或需要参数值",
+            "choose a read without required values, for example CatalogService.ListDepartments",
+            "请选择无需参数的查询，例如 CatalogService.ListDepartments",
+        )
 
 
 def _server(check: _Check) -> None:

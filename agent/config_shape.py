@@ -44,6 +44,9 @@ _SOURCE: Final = TableOf(
         "statement_timeout": Field(_TIMEOUT, default=10 * _SECOND),
         "lock_timeout": Field(_TIMEOUT, default=3 * _SECOND),
         "options": Field(MapOf(Text()), default={}),
+        "slow_after": Field(_TIMEOUT, default=3 * _SECOND),
+        "slow_percent": Field(Integer(minimum=0, maximum=100), default=60),
+        "quiet_hours": Field(Text(), default=""),
         "lanes": Field(TableOf({name: Field(_lane(usual)) for name, usual in DEFAULT_LANES.items()}), default={}),
     }
 )
@@ -72,7 +75,19 @@ SHAPE: Final = TableOf(
             default={},
         ),
         "source": Field(MapOf(_SOURCE, key_pattern=r"[a-z][a-z0-9]*(_[a-z0-9]+)*"), required=True),
-        "mapping": Field(TableOf({"path": Field(FilePath(), required=True)}), required=True),
+        "mapping": Field(
+            TableOf(
+                {
+                    "path": Field(FilePath(), required=True),
+                    "watch": Field(Text(choices=("auto", "events", "polling", "off")), default="auto"),
+                    "quiet": Field(Duration(minimum=_SECOND / 100, maximum=60 * _SECOND), default=_SECOND / 2),
+                    "canary": Field(ListOf(Text(min_length=1)), default=["CatalogService.ListDepartments"]),
+                    "start_with_last_good": Field(Boolean(), default=True),
+                }
+            ),
+            required=True,
+        ),
+        "operations": Field(TableOf({"off": Field(ListOf(Text(min_length=1)), default=[])}), default={}),
         "server": Field(
             TableOf(
                 {

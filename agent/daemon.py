@@ -1,7 +1,8 @@
 """The process put together: configuration in, parts made, started, watched, stopped.
 
-A bad configuration or mapping stops the start (DocumentError). An HIS that cannot be reached does not: its calls are
-answered with UNAVAILABLE and it is found again by itself. A part that dies ends the process, for a restart.
+A bad configuration stops the start (DocumentError), and so do bad mappings when no good set is kept. An HIS that cannot
+be reached does not: its calls are answered with UNAVAILABLE and it is found again by itself. A part that dies ends the
+process, for a restart.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -26,14 +28,27 @@ from agent.housekeeping import Housekeeping
 from agent.jobs import Job, Jobs
 from agent.link.event_stream import RelaySink
 from agent.links import make_links
-from agent.probes import delivery_state, link_states, source_states, watcher_states
+from agent.mapping_shelf import MappingShelf, shelf_folder
+from agent.probes import (
+    delivery_state,
+    link_states,
+    operation_states,
+    source_figures,
+    source_states,
+    watcher_states,
+)
 from agent.registry import HandlerRegistry, Limits, build_registry
+from agent.reload import Reloader, ReloadSettings, Started, start_mappings
 from agent.status import StatusBoard
 from agent.supervisor import Supervisor
+from agent.switches import Switches, switch_file
 from agent.version import VERSION
+from agent.watchers import Watchers
 from his_db.access import HisAccess
+from his_db.canary import Canary
 from his_db.errors import HisError
 from his_db.generation import Generation, compile_generation
+from his_db.guard import GuardedHis
 from his_db.mapping.load import load_mapping_set
 from his_db.source import Source
 from sync import registry as sync_registry
@@ -65,10 +80,10 @@ class Ready:
     relays: tuple[str, ...]
 
 
-def load_generation(settings: Settings) -> Generation:
-    """The mappings of the configuration, compiled. Raises DocumentError with every problem."""
-    timezone = settings.site.timezone
-    return compile_generation(load_mapping_set(settings.mapping.folder, sources=settings.engines, timezone=timezone))
+def load_generation(settings: Settings, folder: Path | None = None) -> Generation:
+    """The mappings in ``folder`` (default: the configuration's), compiled. Raises DocumentError with every problem."""
+    place = settings.mapping.folder if folder is None else folder
+    return compile_generation(load_mapping_set(place, sources=settings.engines, timezone=settings.site.timezone))
 
 
 class Daemon:
@@ -80,10 +95,15 @@ class Daemon:
         self._clock = clock
         self.figures = Figures()
         self.board = StatusBoard(settings.site.code, settings.site.instance, figures=self.figures, clock=clock)
-        generation = load_generation(settings)
+        shelf = MappingShelf(shelf_folder(settings.state.path))
+        mapping = settings.mapping
+        started = start_mappings(mapping.folder, self._compiled, shelf, last_good=mapping.start_with_last_good)
         self._store: Store = open_store(_made(settings), clock)
-        self._sources = {name: Source(source.settings, source.lanes) for name, source in settings.sources.items()}
-        self._his = HisAccess(self._sources, generation)
+        self._sources = {
+            name: Source(source.settings, source.lanes, load=source.load) for name, source in settings.sources.items()
+        }
+        self._switches = Switches(switch_file(settings.state.path), settings.off)
+        self._his = GuardedHis(HisAccess(self._sources, started.generation), switched_off=self._switches.note)
         self._outbox = Outbox(self._store, clock)
         self._executor = CommandExecutor(
             self._his,
@@ -99,17 +119,17 @@ class Daemon:
         self._links = make_links(settings, self.registry, lambda: self._his.generation)
         self._sink = self._make_sink()
         self._delivery = Delivery(self._outbox, self._sink, clock=clock) if self._sink is not None else None
-        self._watchers = self._make_watchers() if settings.watch.enabled else []
+        self._supervisor = Supervisor()
+        self._watchers = Watchers(self._make_watcher, self._supervisor)
+        self._reloader = self._make_reloader(started, shelf)
         housekeeping = Housekeeping(settings, self._executor, self._store, clock, self.figures)
         self._jobs = Jobs([*housekeeping.jobs(), *self._own_jobs()], board=self.board, figures=self.figures)
-        self._supervisor = Supervisor()
         self._describe(housekeeping)
 
     async def start(self) -> Ready:
         """Recover open commands, then let calls in. Raises OSError when the server's address cannot be had."""
         await self._executor.recover()
-        for watcher in self._watchers:
-            self._supervisor.start(f"watch:{watcher.status.stream}", watcher.run())
+        await self._follow_watches()
         if self._delivery is not None:
             if isinstance(self._sink, RelaySink):
                 self._sink.on_connected(self._delivery.wake)
@@ -118,6 +138,8 @@ class Daemon:
             await self._server.start()
         if self._links.links:
             self._supervisor.start("links", self._links.run())
+        if self._settings.mapping.watch != "off":
+            self._supervisor.start("mapping", self._reloader.run())
         self._jobs.start()
         site = self._settings.site
         relays = tuple(link.address for link in self._links.links)
@@ -138,10 +160,10 @@ class Daemon:
         if calls or commands:
             _LOG.warning("stopped with calls under way: %d, commands: %d", calls, commands)
         self._jobs.stop()
-        for watcher in self._watchers:
-            watcher.stop()
+        self._watchers.stop()
         if self._delivery is not None:
             self._delivery.stop()
+        await self._supervisor.release("mapping", timedelta(0))
         await self._supervisor.stop(_LAST_BATCH)
         if isinstance(self._sink, RelaySink):
             await self._sink.close()
@@ -159,7 +181,7 @@ class Daemon:
             self._executor,
             figures=self.figures,
             specials={
-                "AgentService.GetInfo": get_info(site.code, site.instance, VERSION, lambda: self._his.generation),
+                "AgentService.GetInfo": get_info(site.code, site.instance, VERSION, self._his.abilities),
                 "AgentService.GetStatus": get_status(self.board),
                 "EventService.AckEvents": ack_events(feed),
             },
@@ -177,26 +199,52 @@ class Daemon:
         sink: Sink = sync_registry.load(sync_registry.SINKS[name])(self._settings.delivery.folder)
         return sink
 
-    def _make_watchers(self) -> list[Watcher]:
+    def _make_watcher(self, name: str) -> Watcher:
         capture = sync_registry.load(sync_registry.CAPTURES[_CAPTURE])
-        return [
-            Watcher(
-                capture(self._his, self._store, name, clock=self._clock),
-                self._store,
-                self._outbox,
-                site=self._settings.site.code,
-                clock=self._clock,
-                interval=self._his.watch(name).poll or self._settings.watch.poll,
-                revision=self._revision,
-            )
-            for name in self._his.watch_names()
-        ]
+        return Watcher(
+            capture(self._his, self._store, name, clock=self._clock),
+            self._store,
+            self._outbox,
+            site=self._settings.site.code,
+            clock=self._clock,
+            interval=self._his.watch(name).poll or self._settings.watch.poll,
+            revision=self._revision,
+        )
+
+    def _make_reloader(self, started: Started, shelf: MappingShelf) -> Reloader:
+        """Also keeps what the agent starts with: only now is it sure that no other agent uses this state."""
+        mapping = self._settings.mapping
+        shelf.keep(mapping.folder, started.taken, started.generation.revision, self._clock())
+        shelf.tidy()
+        return Reloader(
+            ReloadSettings(mapping.folder, mapping.watch, mapping.quiet),
+            started,
+            compiled=self._compiled,
+            canary=Canary(self._sources, mapping.canary, clock=self._clock),
+            switch=self._switch,
+            shelf=shelf,
+            figures=self.figures,
+            now=self._clock,
+        )
+
+    def _compiled(self, folder: Path) -> Generation:
+        return load_generation(self._settings, folder)
+
+    async def _switch(self, generation: Generation) -> None:
+        """Other mappings from here on; calls under way end on theirs."""
+        self._his.generation = generation
+        await self._follow_watches()
+
+    async def _follow_watches(self) -> None:
+        if self._settings.watch.enabled:
+            await self._watchers.follow(self._his.watch_names())
 
     def _own_jobs(self) -> list[Job]:
         second = timedelta(seconds=1)
         return [
             Job("sources", _PING_EVERY, self._ping_sources, first=second / 10),
             Job("health", _HEALTH_EVERY, self._tell_health, first=second),
+            Job("switches", second, self._switches.watch),
         ]
 
     def _describe(self, housekeeping: Housekeeping) -> None:
@@ -204,7 +252,11 @@ class Daemon:
         self.board.count_with(lambda: count(self._store))
         self.board.watch(source_states(self._sources))
         self.board.watch(housekeeping.certificates)
-        self.board.watch(watcher_states(self._watchers))
+        self.board.watch(watcher_states(lambda: self._watchers.all))
+        self.board.watch(operation_states(self._his, self._switches))
+        self.board.watch(self._reloader.state)
+        for gauge in (source_figures(self._sources), self._his.figures, self._reloader.figures):
+            self.board.measure(gauge)
         if self._server is not None:
             self.board.report("server", agent_pb2.HEALTH_OK)
         if self._links.links:

@@ -9,6 +9,9 @@ from his160.v1 import agent_pb2
 
 from agent.link.relay_link import RelayLinks
 from agent.status import ComponentState, Health
+from agent.switches import Switches
+from his_db.guard import GuardedHis
+from his_db.slow_calls import SlowState
 from his_db.source import Source
 from sync.delivery import Delivery
 from sync.watcher import Watcher
@@ -30,9 +33,49 @@ def source_states(sources: Mapping[str, Source]) -> Callable[[], Iterable[Compon
     def probe() -> Iterable[ComponentState]:
         for name, source in sources.items():
             status = source.status()
-            yield ComponentState(
-                f"source:{name}", _OK if status.ok else _DOWN, "" if status.ok else status.detail, status.since
-            )
+            slow = status.slow
+            if not status.ok:
+                yield ComponentState(f"source:{name}", _DOWN, status.detail, status.since)
+            elif slow.state is SlowState.CLOSED:
+                yield ComponentState(f"source:{name}", _OK, "", status.since)
+            else:
+                detail = f"{slow.share:.0%} of {slow.calls} reads were slow: reads are refused"
+                yield ComponentState(f"source:{name}", _DEGRADED, detail)
+
+    return probe
+
+
+def source_figures(sources: Mapping[str, Source]) -> Callable[[], Mapping[str, float]]:
+    """What each HIS is asked and spared; see docs/decisions/0009 for the names."""
+
+    def gauge() -> Mapping[str, float]:
+        found: dict[str, float] = {}
+        for name, source in sources.items():
+            status = source.status()
+            found[f"breaker_slow:{name}"] = status.slow.state.value
+            found[f"breaker_connect:{name}"] = status.failures
+            found[f"slow_share:{name}"] = status.slow.share
+            found[f"shed_slow:{name}"] = status.slow.refused
+            found[f"shed_quiet_hours:{name}"] = status.quiet_refused
+            for lane in status.lanes:
+                found[f"statements:{name}.{lane.name}"] = lane.calls
+                found[f"queued:{name}.{lane.name}"] = lane.queued
+                found[f"shed_queue:{name}.{lane.name}"] = lane.refused
+        return found
+
+    return gauge
+
+
+def operation_states(his: GuardedHis, switches: Switches) -> Callable[[], Iterable[ComponentState]]:
+    """``operation:PaymentService.RefundPayment`` and so on: those that are switched off or degraded, no others."""
+
+    def probe() -> Iterable[ComponentState]:
+        for name, detail in his.degraded().items():
+            yield ComponentState(f"operation:{name}", _DEGRADED, f"degraded, tried once a minute: {detail}")
+        for name in switches.names():
+            yield ComponentState(f"operation:{name}", _DEGRADED, "switched off")
+        if switches.trouble:
+            yield ComponentState("switches", _DEGRADED, switches.trouble)
 
     return probe
 
@@ -51,12 +94,11 @@ def link_states(links: RelayLinks) -> Callable[[], Iterable[ComponentState]]:
     return probe
 
 
-def watcher_states(watchers: Iterable[Watcher]) -> Callable[[], Iterable[ComponentState]]:
-    """``watch:orders`` and so on: whether changes of the HIS are seen."""
-    known = tuple(watchers)
+def watcher_states(watchers: Callable[[], Iterable[Watcher]]) -> Callable[[], Iterable[ComponentState]]:
+    """``watch:orders`` and so on: whether changes of the HIS are seen. Asked anew each time: a reload may add some."""
 
     def probe() -> Iterable[ComponentState]:
-        for watcher in known:
+        for watcher in watchers():
             status = watcher.status
             health = _WATCHER.get(status.state, _DEGRADED)
             if health == _OK and status.unreadable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
@@ -40,6 +40,10 @@ Probe = Callable[[], Iterable[ComponentState]]
 """States of some parts now; must not block, wait or raise."""
 
 
+Gauge = Callable[[], Mapping[str, float]]
+"""Figures now, by name; must not block, wait or raise."""
+
+
 class StatusBoard:
     """Collects the parts. Parts that tell by themselves use ``report``; parts that are asked are added by ``watch``."""
 
@@ -52,6 +56,7 @@ class StatusBoard:
         self._reported: dict[str, ComponentState] = {}
         self._seen: dict[str, tuple[Health, datetime]] = {}
         self._probes: list[Probe] = []
+        self._gauges: list[Gauge] = []
         self._counts: Callable[[], Awaitable[Counts]] | None = None
 
     def report(self, name: str, health: Health, detail: str = "") -> None:
@@ -61,6 +66,17 @@ class StatusBoard:
     def watch(self, probe: Probe) -> None:
         """Ask ``probe`` at every snapshot."""
         self._probes.append(probe)
+
+    def measure(self, gauge: Gauge) -> None:
+        """Ask ``gauge`` at every snapshot, for figures that a part keeps itself."""
+        self._gauges.append(gauge)
+
+    def figures(self) -> dict[str, float]:
+        """All figures now, by name."""
+        found = dict(self._figures.snapshot())
+        for gauge in self._gauges:
+            found.update(gauge())
+        return found
 
     def count_with(self, counts: Callable[[], Awaitable[Counts]]) -> None:
         """Take the figures of the state store from ``counts``, which may fail."""
@@ -89,7 +105,7 @@ class StatusBoard:
             outbox_pending=counts.outbox_pending,
             outbox_dead=counts.outbox_dead,
             unknown_outcomes=counts.unknown_outcomes,
-            figures=self._figures.snapshot(),
+            figures=self.figures(),
             resident_bytes=resident_bytes(),
         )
         answer.start_time.FromDatetime(self._started)

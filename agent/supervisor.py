@@ -21,18 +21,29 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._died = asyncio.Event()
 
     def start(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
-        """Run ``work``, which ends only when it is cancelled."""
-        self._tasks[name] = asyncio.create_task(work, name=name)
+        """Run ``work``, which ends only when it is cancelled or released. Also while ``watch`` waits."""
+        task = self._tasks[name] = asyncio.create_task(work, name=name)
+        task.add_done_callback(lambda ended: self._ended(name, ended))
+
+    async def release(self, name: str, grace: timedelta) -> None:
+        """A part that may end now: wait ``grace`` for it, then cancel it. Nothing for a name that is not known."""
+        task = self._tasks.pop(name, None)
+        if task is None:
+            return
+        await asyncio.wait((task,), timeout=grace.total_seconds())
+        await _cancel(task)
 
     async def watch(self, stop: asyncio.Event) -> str:
         """Wait for ``stop`` or the end of a part; the name of the part, empty for a stop that was asked for."""
-        stopping = asyncio.create_task(stop.wait(), name="stop")
+        waiting = [asyncio.create_task(event.wait()) for event in (stop, self._died)]
         try:
-            await asyncio.wait((stopping, *self._tasks.values()), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stopping.cancel()
+            for task in waiting:
+                task.cancel()
         if stop.is_set():
             return ""
         dead = next(name for name, task in self._tasks.items() if task.done())
@@ -43,12 +54,20 @@ class Supervisor:
         """Wait ``grace`` for the parts to end by themselves, then cancel the rest, the last started first."""
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=grace.total_seconds())
-        for task in reversed(self._tasks.values()):
-            task.cancel()
-            await asyncio.wait((task,))
-            if not task.cancelled() and task.exception() is not None:
-                _tell(task.get_name(), task)
+        for task in reversed(list(self._tasks.values())):
+            await _cancel(task)
         self._tasks.clear()
+
+    def _ended(self, name: str, task: asyncio.Task[Any]) -> None:
+        if self._tasks.get(name) is task:
+            self._died.set()
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait((task,))
+    if not task.cancelled() and task.exception() is not None:
+        _tell(task.get_name(), task)
 
 
 def _tell(name: str, task: asyncio.Task[Any]) -> None:

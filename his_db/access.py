@@ -109,9 +109,12 @@ class HisAccess:
         """A watch by name. Raises KeyError when the generation has none."""
         return self._generation.watches[name]
 
-    async def snapshot(self, name: str) -> Snapshot:
-        """All rows that a watch sees now, read in the watch lane. Raises KeyError, and the errors of the room."""
-        watch = self.watch(name)
+    async def snapshot(self, name: str, *, watch: CompiledWatch | None = None) -> Snapshot:
+        """All rows that a watch sees now, read in the watch lane. Raises KeyError, and the errors of the room.
+
+        `watch`: one of a former generation, to be read once more; None: the one in use.
+        """
+        watch = watch or self.watch(name)
         now = self._clock()
         rows, refused = await self._lane(watch.source, "watch").run(lambda session: watch.read(session, now=now))
         return Snapshot(rows, now.astimezone(watch.zone), refused)

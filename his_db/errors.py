@@ -117,6 +117,10 @@ class DeadlinePassed(HisError):
 
 
 class OutcomeUnknown(HisError):
-    """The connection broke after the write was sent and before its commit was confirmed."""
+    """The connection broke after the write was sent and before its commit was confirmed.
+
+    ``changed``: set when it is not known because what a procedure answered is not as the mapping says.
+    """
 
     reason = reason_pb2.REASON_OUTCOME_UNKNOWN
+    changed: HisChanged | None = None

@@ -16,7 +16,7 @@ from his160.v1 import event_pb2
 from his_db import contract, registry
 from his_db.contract import ContractOperation
 from his_db.engine import Session
-from his_db.errors import AnswerTooLarge, HisRefused, MappingMismatch, OperationNotMapped, OutcomeUnknown
+from his_db.errors import AnswerTooLarge, HisChanged, HisRefused, MappingMismatch, OperationNotMapped, OutcomeUnknown
 from his_db.kind import Call, Flow, Kind, Runner
 from his_db.mapping.answer import default_not_found, page_is_keyset, reason_value
 from his_db.mapping.binding import Binder, compile_binder, entries_for, wall_clock, window_dates
@@ -116,7 +116,9 @@ class CompiledOperation:
         except MappingMismatch as error:
             if self.commits == "caller":
                 raise
-            raise OutcomeUnknown(f"the procedure was called and may have committed; then: {error.detail}") from None
+            unknown = OutcomeUnknown(f"the procedure was called and may have committed; then: {error.detail}")
+            unknown.changed = error if isinstance(error, HisChanged) else None
+            raise unknown from None
         return response
 
 

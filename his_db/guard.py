@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from his_db.access import HisAccess, Snapshot
 from his_db.coalesce import Coalescer, Read
 from his_db.degradation import Degradation
-from his_db.errors import HisChanged, HisRefused, SwitchedOff
+from his_db.errors import HisChanged, HisRefused, OutcomeUnknown, SwitchedOff
 from his_db.generation import Capability, CompiledOperation, CompiledWatch, Generation
 
 _AGAIN: Final = timedelta(minutes=1)
@@ -118,10 +118,10 @@ class GuardedHis:
         """`HisAccess.watch`."""
         return self._his.watch(name)
 
-    async def snapshot(self, name: str) -> Snapshot:
+    async def snapshot(self, name: str, *, watch: CompiledWatch | None = None) -> Snapshot:
         """`HisAccess.snapshot`."""
         with self._in_use():
-            return await self._his.snapshot(name)
+            return await self._his.snapshot(name, watch=watch)
 
     def abilities(self) -> Abilities:
         """What can be called now, with the reason (Chinese) where something cannot."""
@@ -172,9 +172,10 @@ class GuardedHis:
         """Learn from the call how the operation is; what says nothing about it (busy, lost, values) changes nothing."""
         try:
             yield
-        except HisChanged as error:
-            if self.generation.operations.get(compiled.name) is compiled:
-                self._degradation.failed(compiled, error)
+        except (HisChanged, OutcomeUnknown) as error:
+            changed = error.changed if isinstance(error, OutcomeUnknown) else error
+            if changed is not None and self.generation.operations.get(compiled.name) is compiled:
+                self._degradation.failed(compiled, changed)
             raise
         except HisRefused:
             self._degradation.succeeded(compiled)

@@ -14,7 +14,7 @@ from his_db.engine import Parameter, ParameterKind, ProcedurePlan
 from his_db.held_connection import CallError
 
 _PART: Final = re.compile(r'"[^"]+"|[^\W\d][\w$#]*')
-_TYPE: Final = re.compile(r"(?P<name>[^\W\d][\w ]*?)\s*(?:\(\s*(?P<size>\d+)[^)]*\))?(?P<rest>[\w ]*)")
+_TYPE: Final = re.compile(r"(?P<name>[^\W\d][\w ]*?)\s*(?:\(\s*(?P<size>\d+)[^)]*\)[\w ]*)?")
 _ORDINAL: Final = re.compile(r"\d+")
 _TEXT_SIZE: Final = 4000  # bytes of an OUT text whose type gives no length
 _TYPES: Final[Mapping[str, str]] = {

@@ -15,6 +15,7 @@ ENGINES: dict[str, str] = {
     "sqlite": "his_db.engines.sqlite:SqliteEngine",
     "postgresql": "his_db.engines.postgresql:PostgresqlEngine",
     "mysql": "his_db.engines.mysql:MysqlEngine",
+    "http": "his_db.engines.http:HttpEngine",
     "mssql": "his_db.engines.mssql:MssqlEngine",
     "oracle": "his_db.engines.oracle:OracleEngine",
     "dm": "his_db.engines.dm:DmEngine",
@@ -25,6 +26,7 @@ KINDS: dict[str, str] = {
     "query": "his_db.kinds.query:QueryKind",
     "steps": "his_db.kinds.steps:StepsKind",
     "procedure": "his_db.kinds.procedure:ProcedureKind",
+    "http": "his_db.kinds.http:HttpKind",
     "unsupported": "his_db.kinds.unsupported:UnsupportedKind",
 }
 

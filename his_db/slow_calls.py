@@ -73,8 +73,6 @@ class SlowCalls:
 
     def enter(self) -> None:
         """Ask to send a call. Raises HisBusy, with ``retry_after``, while the breaker is open."""
-        if self._state is SlowState.CLOSED:  # read without the lock: one call more or less
-            return
         with self._lock:
             if self._state is SlowState.CLOSED:
                 return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -45,7 +45,7 @@ _BULK: Final = "report"
 class LoadSettings:
     """How the HIS is spared: when its reads count as slow, and hours without bulk reads."""
 
-    slow: SlowCallSettings = SlowCallSettings()
+    slow: SlowCallSettings = field(default_factory=SlowCallSettings)
     quiet: tuple[Span, ...] = ()
 
 
@@ -166,8 +166,7 @@ def settings_from_url(name: str, url: str) -> SourceSettings:
     """
     parts = urlsplit(url)
     engine = parts.scheme.partition("+")[0]
-    if engine == "postgres":
-        engine = "postgresql"
+    engine = {"postgres": "postgresql", "mariadb": "mysql"}.get(engine, engine)
     if engine not in registry.ENGINES:
         raise ValueError(f"source {name}: unknown engine in the url; known: {', '.join(registry.ENGINES)}")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))

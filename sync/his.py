@@ -87,4 +87,5 @@ class WatchPort(Protocol):
 
     def watch(self, name: str, /) -> CompiledWatchPort: ...
 
-    async def snapshot(self, name: str, /) -> SnapshotPort: ...
+    async def snapshot(self, name: str, /, *, watch: Any = None) -> SnapshotPort:
+        """``watch``: read as this one says, which ``watch(name)`` answered before a reload; None: the one in use."""

@@ -47,7 +47,7 @@ async def _online(settings: Settings, timeout: float) -> int:
     """Ping every source, one after another; the exit code."""
     failed = 0
     for name, config in settings.sources.items():
-        source = Source(config.settings, config.lanes)
+        source = Source(config.settings, config.lanes, load=config.load)
         try:
             version = await source.ping(deadline=time.monotonic() + timeout)
             say(f"数据库 {name} 已连接：{version}", f"source {name} answers")

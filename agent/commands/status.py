@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from his160.v1 import agent_pb2
 
 from agent.commands.call import CallError, call
 from agent.commands.options import add_target, read_target
+from agent.config import load_settings
 from agent.console import say_error
 from agent.contract_json import to_json
+from agent.mapping_shelf import MappingShelf, shelf_folder
 from his_db.contract import operation
 
 _WORDS = {
@@ -41,8 +45,20 @@ def main(arguments: Sequence[str]) -> int:
         say_error(f"无法读取证书 {error.filename}", f"cannot read the certificate: {error.strerror}")
         return 1
     assert isinstance(answer, agent_pb2.GetStatusResponse)
-    print(to_json(answer) if options.json else text_of(answer))
+    print(to_json(answer) if options.json else text_of(answer) + _refused(options.config))
     return 1 if answer.health == agent_pb2.HEALTH_DOWN else 0
+
+
+def _refused(config: Path | None) -> str:
+    """All problems of the mappings that were refused, where the agent's own files are at hand (``--config``)."""
+    if config is None:
+        return ""
+    file = MappingShelf(shelf_folder(load_settings(config, os.environ, require_files=False).state.path)).refused_file
+    try:
+        _, _, problems = file.read_text(encoding="utf-8").partition("\n")
+    except OSError:
+        return ""
+    return f"\n  未生效的映射 refused mappings:\n{problems.rstrip()}"
 
 
 def text_of(status: agent_pb2.GetStatusResponse) -> str:

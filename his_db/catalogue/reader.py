@@ -48,7 +48,7 @@ class CatalogueReader(Protocol):
         """All that the login can see."""
 
     def charset(self, session: Session) -> str:
-        """`CHINESE` there and back, as a literal of the statement and as a bind; what came back when it is not the same."""
+        """`CHINESE` there and back, as a literal and as a bind: what came back when it is not the same, else empty."""
 
     def explain(self, session: Session, sql: str, values: Mapping[str, Any]) -> Plan:
         """The plan of one statement; nothing is executed."""

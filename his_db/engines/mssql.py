@@ -24,6 +24,7 @@ from his_db.odbc_session import SILENT_STATES, Batch, Manners, OdbcSession
 
 DRIVERS: Final = ("auto", "msodbcsql", "freetds", "mssql-python")
 _NAMED: Final = re.compile(r"ODBC Driver (\d+) for SQL Server")
+_PLAIN: Final = re.compile(r"[\w.,\\-]+")
 _WHEEL: Final = "mssql_python_odbc"
 _LOGIN_STATES: Final = frozenset({"08001", "08004", "28000", "IM002", "IM003", "IM004", "01000"})
 _SIZES: Final = (40, 400, 4000)  # declared lengths of text binds: few, so that the server keeps few plans
@@ -186,7 +187,7 @@ class MssqlEngine:
 
 
 def connection_string(settings: SourceSettings, driver: str, path: str, *, read_only: bool) -> str:
-    """The ODBC connection string; every value in braces, so that no ``;`` or ``}`` of a password ends it."""
+    """The ODBC connection string; what is not plain goes in braces, so that no ``;`` or ``}`` of a password ends it."""
     options = settings.options
     host, port = settings.host or "127.0.0.1", settings.port
     pairs: list[tuple[str, str]] = []
@@ -216,10 +217,12 @@ def connection_string(settings: SourceSettings, driver: str, path: str, *, read_
         pairs.append(("Trusted_Connection", "yes"))
     if driver != "mssql-python":  # which has a name of its own and takes no other
         pairs.append(("APP", "his160"))
-    return ";".join(f"{key}={_braced(value)}" for key, value in pairs) + ";"
+    return ";".join(f"{key}={_escaped(key, value)}" for key, value in pairs) + ";"
 
 
-def _braced(value: str) -> str:
+def _escaped(key: str, value: str) -> str:
+    if key != "DRIVER" and _PLAIN.fullmatch(value):
+        return value
     return "{" + value.replace("}", "}}") + "}"
 
 

@@ -282,6 +282,8 @@ class MysqlEngine:
     def _connect(self, seconds: float, charset: str) -> Any:
         settings, options = self._settings, self._settings.options
         given: dict[str, Any] = {key: options[key] for key in _SSL_KEYS if options.get(key)}
+        if "ssl_ca" in given:
+            given["ssl_verify_cert"] = True  # PyMySQL would take any certificate, even with a CA to check it by
         if options.get("ssl") == "off":
             given["ssl_disabled"] = True
         elif options.get("ssl") == "required" and not given:

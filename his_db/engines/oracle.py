@@ -24,6 +24,7 @@ from his_db.oracle_errors import fault_of, login_text, object_in, raised, text_o
 
 _FETCHED: Final = 500  # rows a round trip
 _MODE_LOCK: Final = threading.Lock()
+_MODES: Final[list[str]] = []  # the one that this process has entered
 _TYPES: Final[Mapping[str, Any]] = {
     "varchar": oracledb.DB_TYPE_VARCHAR,
     "nvarchar": oracledb.DB_TYPE_NVARCHAR,
@@ -290,17 +291,16 @@ def _enter_mode(settings: SourceSettings) -> None:
     if mode not in ("thin", "thick"):
         raise CallError("options.mode of an Oracle source is thin or thick")
     with _MODE_LOCK:
-        if mode == "thin":
-            if not oracledb.is_thin_mode():
-                raise CallError("this process runs Oracle's thick mode: all its Oracle sources need mode = thick")
+        if _MODES and mode not in _MODES:
+            raise CallError(f"this process runs Oracle's {_MODES[0]} mode: all its Oracle sources need that mode")
+        if _MODES:
             return
-        try:
-            oracledb.init_oracle_client(lib_dir=settings.options.get("client_dir") or None)
-        except oracledb.Error as error:
-            text = text_of(error)
-            if "DPY-2019" in text:
-                text = "this process runs Oracle's thin mode already: all its Oracle sources need mode = thick"
-            raise CallError(f"Oracle thick mode: {text.partition(chr(10))[0][:200]}") from None
+        if mode == "thick":
+            try:
+                oracledb.init_oracle_client(lib_dir=settings.options.get("client_dir") or None)
+            except oracledb.Error as error:
+                raise CallError(f"Oracle thick mode: {text_of(error).partition(chr(10))[0][:200]}") from None
+        _MODES.append(mode)
 
 
 def _fetched_as(cursor: Any, metadata: Any) -> Any:

@@ -66,6 +66,9 @@ class TableKind:
 
     def check(self, mapping: OperationMapping, report: Reporter) -> None:
         values = mapping.values
+        if mapping.engine and mapping.engine not in _DIALECTS:
+            message = Words(f"no SQL can be written for {mapping.engine}", f"不支持为 {mapping.engine} 生成 SQL")
+            report.value("H233", ("kind",), message, Words('use kind = "query"', '请用 kind = "query"'))
         _check_name(values["object"], ("object",), report, parts=3)
         for at, name in enumerate(values["order_by"]):
             _check_name(name, ("order_by", at), report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.descriptor import FieldDescriptor
 
 from his_db import contract
-from his_db.document.finding import Words
+from his_db.document.finding import Words, listed
 from his_db.mapping.convert_in import code_text
 from his_db.mapping.finding import Reporter, did_you_mean
 from his_db.mapping.model import REFUSE, CodeMap
@@ -41,6 +41,22 @@ def check_backwards(codes: CodeMap, report: Reporter) -> None:
             seen.add(text)
 
 
+def check_all_back(codes: CodeMap, field: FieldDescriptor, report: Reporter) -> None:
+    """A map that is used contract -> HIS with an enum field: every value of the enum has a HIS code."""
+    if codes.otherwise_back is not None or field.enum_type is None:
+        return
+    given = {pair.value for pair in codes.pairs if pair.back}
+    missing = [name for name in contract.enum_numbers(field.enum_type) if name not in given]
+    if missing:
+        own = Reporter(codes.document, report.problems)
+        message = Words(
+            f"no HIS code for {listed(missing)}: requests with these are refused",
+            f"缺少 {listed(missing)} 对应的 HIS 代码：含这些值的请求会被拒绝",
+        )
+        fix = Words("add lines, or otherwise_back", "补上这些行，或写 otherwise_back")
+        _once(own, "H234", ("codes",), message, fix, is_warning=True)
+
+
 def check_values(codes: CodeMap, field: FieldDescriptor, report: Reporter) -> None:
     """A map that is used with an enum field: every contract value is a short name of it."""
     enum = field.enum_type
@@ -59,8 +75,10 @@ def check_values(codes: CodeMap, field: FieldDescriptor, report: Reporter) -> No
             _once(own, "H213", path, message, fix)
 
 
-def _once(report: Reporter, code: str, path: tuple[str | int, ...], message: Words, fix: Words) -> None:
+def _once(
+    report: Reporter, code: str, path: tuple[str | int, ...], message: Words, fix: Words, *, is_warning: bool = False
+) -> None:
     """Several mappings use one map: its problems are reported once."""
     place = report.document.value_place(path)
     if not any(found.place == place and found.message == message.en for found in report.problems):
-        report.value(code, path, message, fix)
+        (report.warn if is_warning else report.value)(code, path, message, fix)

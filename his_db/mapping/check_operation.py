@@ -10,11 +10,13 @@ from his_db.document.located import Path
 from his_db.kind import Kind
 from his_db.mapping.check_results import check_results
 from his_db.mapping.check_segments import check_segments
+from his_db.mapping.check_tests import check_operation_tests
 from his_db.mapping.finding import Reporter, did_you_mean
 from his_db.mapping.model import AnswerSpec, OperationMapping
 from his_db.mapping.paths import resolve, sort_of
 
 UNSUPPORTED = "unsupported"
+HTTP = "http"
 
 
 def check_operation(mapping: OperationMapping, kind: Kind, report: Reporter) -> None:
@@ -33,6 +35,7 @@ def check_operation(mapping: OperationMapping, kind: Kind, report: Reporter) -> 
         fix = Words('use kind = "steps" or kind = "procedure"', '请用 kind = "steps" 或 kind = "procedure"')
         report.value("H203", ("kind",), message, fix)
         return
+    check_engine(mapping, report)
     for key in ("probe", "answer"):
         if operation.is_read and key in mapping.values:
             message = Words(f"{key} belongs to writing operations", f"{key} 只用于写操作")
@@ -43,6 +46,19 @@ def check_operation(mapping: OperationMapping, kind: Kind, report: Reporter) -> 
     check_results(mapping, report)
     check_segments(mapping, report)
     kind.check(mapping, report)
+    check_operation_tests(mapping, report)
+
+
+def check_engine(mapping: OperationMapping, report: Reporter) -> None:
+    """kind = "http" speaks to a source of engine "http", and every other kind to a database."""
+    if not mapping.engine or mapping.kind == UNSUPPORTED:
+        return
+    if (mapping.engine == HTTP) != (mapping.kind == HTTP):
+        message = Words(
+            f'kind = "{mapping.kind}" does not fit the source {mapping.source}, whose engine is {mapping.engine}',
+            f'kind = "{mapping.kind}" 不适用于数据源 {mapping.source}（引擎为 {mapping.engine}）',
+        )
+        report.value("H233", ("kind",), message, Words("use the other kind or source", "请换 kind 或 source"))
 
 
 def _zh(effect: str) -> str:

@@ -11,7 +11,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from his_db.document.finding import Words
 from his_db.document.located import Document, Path
 from his_db.mapping.binding import CALL_VALUES, KEY, PAGE_VALUES, WINDOW_VALUES, implicit
-from his_db.mapping.check_codes import check_backwards, check_values
+from his_db.mapping.check_codes import check_all_back, check_backwards, check_values
 from his_db.mapping.finding import Reporter, did_you_mean
 from his_db.mapping.formats import format_fault, has_date, has_time
 from his_db.mapping.model import CodeMap, OperationMapping, Param
@@ -265,6 +265,7 @@ def _check_codes(param: Param, field: FieldDescriptor | None, scope: Scope, repo
     check_backwards(codes, report)
     if field is not None and field.enum_type is not None:
         check_values(codes, field, report)
+        check_all_back(codes, field, report)
 
 
 def no_such_codes(name: str, path: Path, codes: Mapping[str, CodeMap], report: Reporter) -> None:

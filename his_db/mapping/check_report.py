@@ -38,6 +38,9 @@ def check_report(report_mapping: ReportMapping, report: Reporter) -> None:
     """Everything about one report but its name among others."""
     path = report_mapping.path
     check_source(report_mapping.source, report_mapping.site.sources, report, (*path, "source"))
+    if report_mapping.engine == "http":
+        message = Words("only an operation can read over HTTP", "只有操作才能使用 HTTP 数据源")
+        report.value("H233", (*path, "source"), message)
     outputs = _check_statement(report_mapping, report)
     _check_columns(report_mapping, outputs, report)
     if report_mapping.schedule:

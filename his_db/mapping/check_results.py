@@ -49,6 +49,8 @@ def check_results(mapping: OperationMapping, report: Reporter) -> None:
         if result.set is not None and mapping.kind != "procedure":
             message = Words("set belongs to procedures", "set 只用于存储过程")
             report.key("H230", (*result.path, "set"), message)
+        if result.at and mapping.kind != "http":
+            report.key("H230", (*result.path, "at"), Words("at belongs to kind = http", "at 只用于 kind = http"))
         if result.page_key and (result.rows != "many" or not mapping.operation.page_size):
             message = Words("this operation does not page", "该操作不分页")
             report.key("H229", (*result.path, "page_key"), message, Words("delete page_key", "删除 page_key"))
@@ -65,7 +67,7 @@ def check_results(mapping: OperationMapping, report: Reporter) -> None:
         else:
             covered |= {prefix + name for name in found}
             check_required(descriptor, found, result.path, report, at_root=bool(prefix))
-    if len(mapping.results) > 1 and mapping.kind != "procedure":
+    if len(mapping.results) > 1 and mapping.kind not in {"procedure", "http"}:
         message = Words(
             "one [[result]] only; its `to` may reach into several messages",
             "只能有一个 [[result]]；可用 to 的路径写入多个部分",

@@ -134,11 +134,16 @@ def _report_facts(facts: sql_facts.Facts, place: Path, report: Reporter) -> None
 
 def check_binds(used: Sequence[tuple[Path, str]], mapping: OperationMapping, report: Reporter) -> None:
     """Every bind of these statements (place, SQL) has a value, and every entry of `params` is used by one."""
+    check_names([(path, sql_text.binds(sql)) for path, sql in used], mapping, report)
+
+
+def check_names(used: Iterable[tuple[Path, Iterable[str]]], mapping: OperationMapping, report: Reporter) -> None:
+    """As `check_binds`, for the names that stand in something else than SQL."""
     check_params(mapping.params, mapping, report)
     known = {param.name for param in mapping.params}
     names: set[str] = set()
-    for path, sql in used:
-        for name in sql_text.binds(sql):
+    for path, found in used:
+        for name in found:
             if name not in known and name not in names:
                 check_implicit(name, path, mapping, report)
             names.add(name)

@@ -17,6 +17,7 @@ from his_db.mapping.binding import implicit
 from his_db.mapping.check_params import check_scoped, watch_scope
 from his_db.mapping.check_results import check_columns, check_fields, check_required
 from his_db.mapping.check_statement import check_select, report_unused
+from his_db.mapping.check_tests import check_watch_tests
 from his_db.mapping.finding import Reporter, did_you_mean
 from his_db.mapping.model import EventSpec, WatchMapping
 from his_db.mapping.paths import field_names, resolve, sort_of
@@ -49,6 +50,9 @@ def check_watch(watch: WatchMapping, report: Reporter) -> None:
                 report.value("H221", facts.path, message, did_you_mean(f"${name}", scope.values))
         report_unused(watch.params, used, report)
         check_columns([watch.result], facts.outputs, report)
+    if watch.engine == "http":
+        message = Words("only an operation can read over HTTP", "只有操作才能使用 HTTP 数据源")
+        report.value("H233", ("source",), message)
     _check_key(watch, descriptor, mapped, report)
     if watch.window is not None and "visit_date" not in mapped:
         message = Words("a window needs the field visit_date", "使用 window 必须映射字段 visit_date")
@@ -57,6 +61,7 @@ def check_watch(watch: WatchMapping, report: Reporter) -> None:
     for event in watch.events:
         goes = _check_event(event, watch, descriptor, mapped, report) or goes
     _check_vanish(watch, goes, report)
+    check_watch_tests(watch, descriptor, report)
 
 
 def _check_key(watch: WatchMapping, descriptor: Descriptor, mapped: set[str], report: Reporter) -> None:

@@ -52,6 +52,9 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "H236": "hours or a schedule that cannot be read",
         "H237": "a test that cannot be run",
         "H238": "a template or path of a reply that cannot be used",
+        "H239": "a test that failed",
+        # secrets
+        "H400": "a secret written into a mapping",
         # SQL
         "H300": "not exactly one statement",
         "H301": "a reading operation must only SELECT",

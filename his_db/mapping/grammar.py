@@ -120,6 +120,7 @@ _RESULT: Final = TableOf(
         "not_found": Field(_WORD),
         "page_key": Field(_WORD),
         "set": Field(OneOf(Integer(0, 50), _WORD)),
+        "at": Field(_WORD, doc="path of the rows in a reply", doc_zh="应答中各行的路径"),
         "fields": FIELDS,
     }
 )

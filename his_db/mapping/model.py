@@ -78,7 +78,7 @@ class FieldSpec:
 
 @dataclass(frozen=True, slots=True)
 class SegmentsSpec:
-    """`[segments]`: a session row becomes several slots. Counts are a column (text) or a fixed number; None: not said."""
+    """`[segments]`: a session row becomes several slots. Counts are a column (text) or a number; None: not said."""
 
     path: Path
     begin: str
@@ -120,6 +120,7 @@ class ResultSpec:
     page_key: str
     set: int | str | None
     fields: tuple[FieldSpec, ...]
+    at: str = ""  # http: path of the rows in the reply
     segments: SegmentsSpec | None = None
 
     def columns(self) -> tuple[str, ...]:

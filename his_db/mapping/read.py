@@ -144,6 +144,7 @@ def result_of(
         page_key=table.get("page_key", ""),
         set=table.get("set"),
         fields=tuple(field_of(item, (*path, "fields", at)) for at, item in enumerate(table.get("fields", []))),
+        at=table.get("at", ""),
         segments=segments if is_list else None,
     )
 

@@ -69,7 +69,11 @@ def _check_columns(use: Use, columns: tuple[str, ...], report: Reporter) -> None
     known = {column.casefold() for column in columns}
     for result in results:
         for spec in result.fields:
-            for key, name in (("column", spec.column), ("date_column", spec.date_column), ("time_column", spec.time_column)):
+            for key, name in (
+                ("column", spec.column),
+                ("date_column", spec.date_column),
+                ("time_column", spec.time_column),
+            ):
                 if name and name.casefold() not in known:
                     message = Words(f"the statement gives no column {name}", f"语句没有返回列 {name}")
                     report.value("H601", (*spec.path, key), message, did_you_mean(name, columns))

@@ -17,6 +17,7 @@ from his_db.mapping.load import MappingSet
 from his_db.mapping.model import FieldSpec, OperationMapping, ResultSpec, WatchMapping
 from his_db.mapping.paths import resolve, sort_of
 from his_db.workbench.check_parameters import check_parameters
+from his_db.workbench.grants import add_bodies, needed_rights
 from his_db.workbench.site import Connection, Site, SourceFailed, connected
 from his_db.workbench.usage import StatementUse, Use, column_owner, touched, uses_of
 
@@ -56,7 +57,7 @@ def check_online(site: Site, mapping_set: MappingSet, *, deep: bool = False) -> 
         except SourceFailed as error:
             reports.append(SourceReport(name, site.sources[name].engine, "", "", "", 0))
             problems.add(_unreachable(error))
-    return OnlineCheck(problems, tuple(reports))
+    return OnlineCheck(Problems(dict.fromkeys(problems)), tuple(reports))
 
 
 def _source(site: Site, connection: Connection, uses: Sequence[Use], problems: Problems, *, deep: bool) -> SourceReport:
@@ -66,15 +67,16 @@ def _source(site: Site, connection: Connection, uses: Sequence[Use], problems: P
     except connection.engine.driver_errors as error:
         raise connection.failed(error) from None
     if changed:
-        message = Words(f"source {connection.name}: Chinese text comes back as {changed!r}", f"中文往返后变成 {changed!r}")
+        message = Words(
+            f"source {connection.name}: Chinese text comes back as {changed!r}", f"中文往返后变成 {changed!r}"
+        )
         fix = Words("set the charset in [source.<name>.options]", "请在 [source.<name>.options] 中设置正确的字符集")
         problems.add(_about_source(connection.name, "H501", message, fix))
     catalogue = connection.catalogue()
-    needed: dict[Name, set[str]] = {}
     for use in uses:
         check_use(use, catalogue, problems)
-        for key, rights in touched(use, catalogue).rights.items():
-            needed.setdefault(key, set()).update(rights)
+    needed = needed_rights(uses, catalogue)
+    add_bodies(catalogue, needed)
     _check_powers(connection.name, catalogue, needed, problems)
     if deep:
         from his_db.workbench.check_deep import check_deep  # it needs more of the house than the rest
@@ -94,9 +96,7 @@ def _unreachable(error: SourceFailed) -> Problem:
     return _about_source(error.source, "H500", message, fix)
 
 
-def _about_source(
-    name: str, code: str, message: Words, fix: Words, severity: Severity = Severity.ERROR
-) -> Problem:
+def _about_source(name: str, code: str, message: Words, fix: Words, severity: Severity = Severity.ERROR) -> Problem:
     return Problem(Place(f"[source.{name}]", 1, 1), code, message.en, message.zh, fix.en, fix.zh, severity)
 
 
@@ -158,7 +158,9 @@ def _check_powers(source: str, catalogue: Catalogue, needed: dict[Name, set[str]
     if login.powers:
         names = ", ".join(login.powers)
         message = Words(f"the login {login.user} is {names}", f"账号 {login.user} 拥有 {names}，权限过大")
-        fix = Words("use a login of its own, see his160 mapping grants", "请为本程序单独建账号，见 his160 mapping grants")
+        fix = Words(
+            "use a login of its own, see his160 mapping grants", "请为本程序单独建账号，见 his160 mapping grants"
+        )
         problems.add(_about_source(source, "H511", message, fix, Severity.WARNING))
         return
     if not login.user:
@@ -233,6 +235,8 @@ def _check_polled(statement: StatementUse, catalogue: Catalogue, report: Reporte
     if not known or any(table.kind == "view" or table.leads_index(column) for table, column in known):
         return
     names = ", ".join(f"{table.name}.{column}" for table, column in known)
-    message = Words(f"no index begins with {names}: every poll reads the whole table", f"{names} 没有索引，每次轮询都要全表扫描")
+    message = Words(
+        f"no index begins with {names}: every poll reads the whole table", f"{names} 没有索引，每次轮询都要全表扫描"
+    )
     fix = Words("ask the vendor for an index, or filter another column", "请厂商建索引，或改用有索引的列过滤")
     report.warn("H510", statement.path, message, fix)

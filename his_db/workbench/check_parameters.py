@@ -90,7 +90,11 @@ def _check_type(use: Use, param: Param, theirs: RoutineParameter, at: int, repor
             f"{param.name} is {theirs.type}, {param.source} gives a {sort}",
             f"{param.name} 的类型是 {theirs.type}，而 {param.source} 是 {sort}",
         )
-        fix = Words('say how: date = "%Y%m%d" or the like', '请写明格式，例如 date = "%Y%m%d"') if is_moment else Words("", "")
+        fix = (
+            Words('say how: date = "%Y%m%d" or the like', '请写明格式，例如 date = "%Y%m%d"')
+            if is_moment
+            else Words("", "")
+        )
         report.warn("H504", ("params", at), message, fix)
 
 

@@ -25,7 +25,7 @@ from his_db.workbench.usage import Use
 def made_up_request(mapping: OperationMapping, today: Any) -> Message:
     """Every plain field filled: text "1", numbers 1, dates today, enums the first value."""
     request = mapping.operation.request_class()
-    for field in request.DESCRIPTOR.fields:
+    for field in mapping.operation.request.fields:
         if field.is_repeated or is_map(field) or field.name in {"page_token", "request_id"}:
             continue
         value = _value(field, today)
@@ -70,7 +70,7 @@ def values_for(site: Site, use: Use, sql: str) -> dict[str, Any]:
     for entry in entries_for(binds(sql), mapping.params, in_watch=use.is_watch):
         binder = compile_binder(
             [entry],
-            request=None if request is None else request.DESCRIPTOR,
+            request=None if isinstance(mapping, WatchMapping) else mapping.operation.request,
             codes=mapping.site.codes,
             zone=zone,
             label=use.label,
@@ -144,5 +144,3 @@ def generated_statements(site: Site, use: Use) -> list[tuple[str, dict[str, Any]
         except HisError:
             continue
     return session.statements
-
-

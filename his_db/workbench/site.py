@@ -14,7 +14,7 @@ from his_db.catalogue.model import Catalogue
 from his_db.catalogue.reader import CatalogueReader, reader_for
 from his_db.engine import Engine, Fault, Session, SourceSettings
 from his_db.mapping.load import MappingSet, load_mapping_set
-from his_db.source import engine_for
+from his_db.source import LaneSettings, engine_for
 
 _CATALOGUE_TIMEOUT: Final = timedelta(seconds=60)  # ALL_TAB_COLUMNS of a large Oracle HIS takes its time
 
@@ -35,12 +35,15 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """`folder`: the mapping files. `sources`: as in config.toml. `state`: where revisions are kept, or None."""
+    """`folder`: the mapping files. `sources`: as in config.toml. `state`: where revisions are kept, or None.
+    `lanes`: sizes that differ from the default, by source. `poll`: how often a watch reads when it does not say."""
 
     folder: Path
     sources: Mapping[str, SourceSettings]
     timezone: str = "Asia/Shanghai"
     state: Path | None = None
+    lanes: Mapping[str, Mapping[str, LaneSettings]] = field(default_factory=dict)
+    poll: timedelta = timedelta(milliseconds=500)
     clock: Callable[[], datetime] = field(default=_now, compare=False)
 
     @property

@@ -188,7 +188,8 @@ def _is_filter(node: exp.Column) -> bool:
         return False
     if node.find_ancestor(exp.Where, exp.Join) is None:
         return False
-    others = [item for item in parent.iter_expressions() if item is not node]
+    around: Any = parent
+    others = [item for item in around.iter_expressions() if item is not node]
     return any(_is_bind(item) or any(_is_bind(below) for below in item.find_all(exp.Literal)) for item in others)
 
 

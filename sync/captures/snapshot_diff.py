@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import Message
 
@@ -23,6 +23,7 @@ from sync.redaction import clear_personal
 from sync.store import RowState, Store, Transaction
 
 _LOG = logging.getLogger("his160.sync.capture")
+_REBASES: Final = 20  # polls that a changed mapping waits for a moment in which nothing happens
 _UNREAD: tuple[Any, ...] = ()  # no row is an empty tuple: compares unequal, so the row is built at the next poll
 
 
@@ -37,6 +38,16 @@ class _Poll:
     changes: list[Change] = field(default_factory=list)
     quiet: list[RowState] = field(default_factory=list)
     unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rebased:
+    """What is known once ``quiet`` is in the store: the picture that another mapping gives of the same rows."""
+
+    watch: CompiledWatchPort
+    raw: dict[str, tuple[Any, ...]]
+    quiet: Sequence[RowState]
+    absent: set[str]
 
 
 class SnapshotDiff:
@@ -67,15 +78,22 @@ class SnapshotDiff:
         self._missing: frozenset[str] = frozenset()  # missing once; a second snapshot must agree
         self._accepting = False
         self._day: date | None = None
+        self._rebased: _Rebased | None = None
+        self._rebases = 0
 
     async def poll(self) -> Batch:
+        await self._adopt()
         watch = self._his.watch(self.stream)
+        if self._watch is not None and watch is not self._watch and self._raw is not None:
+            batch = await self._rebase(self._watch, watch, self._raw)
+            if batch is not None:
+                return batch
         snapshot = await self._his.snapshot(self.stream)
         while watch is not self._his.watch(self.stream):  # reloaded meanwhile: these rows are of one or the other
             watch = self._his.watch(self.stream)
             snapshot = await self._his.snapshot(self.stream)
         if watch is not self._watch:  # another mapping may read the same row differently
-            self._watch, self._raw = watch, None
+            self._watch, self._raw, self._rebases = watch, None, 0
         current, repeated = _by_key(snapshot.rows)
         poll = _Poll(watch, snapshot.now, current, repeated, unreadable=snapshot.refused)
         baseline = False
@@ -99,6 +117,91 @@ class SnapshotDiff:
 
     def accept(self) -> None:
         self._accepting = True
+
+    async def _rebase(
+        self, old: CompiledWatchPort, new: CompiledWatchPort, raw: dict[str, tuple[Any, ...]]
+    ) -> Batch | None:
+        """A reload has changed the mapping: what differs only because it reads otherwise is no event.
+
+        The new mapping's picture is taken between two polls of the old one. If these agree, nothing has happened
+        meanwhile, so every difference is the mapping's and becomes known quietly. Else what happened is reported as the
+        old mapping sees it, and the next poll tries again. None: it cannot be told apart (the old mapping fails, too
+        much vanishes, the HIS never rests); then differences are reported, for a lost cancellation is worse.
+        """
+        self._rebases += 1
+        if self._rebases > _REBASES:
+            return None
+        fresh = await self._his.snapshot(self.stream)
+        try:
+            after = await self._his.snapshot(self.stream, watch=old)
+            current, repeated = _by_key(after.rows)
+            poll = _Poll(old, after.now, current, repeated, unreadable=after.refused)
+            await self._compare_with_memory(poll, raw)
+        except (HisError, CaptureSuspended):
+            return None
+        if poll.changes or poll.quiet or self._missing or self._his.watch(self.stream) is not new:
+            return Batch(old, False, poll.changes, poll.quiet, len(current), poll.unreadable)
+        unread = {key for key, row in current.items() if raw.get(key, _UNREAD) != row}
+        current, repeated = _by_key(fresh.rows)
+        poll = _Poll(new, fresh.now, current, repeated, unreadable=fresh.refused)
+        rebased = await self._reread(poll, unread)
+        if rebased is None:
+            return None
+        self._rebased = rebased
+        return Batch(new, False, [], rebased.quiet, len(current), poll.unreadable)
+
+    async def _reread(self, poll: _Poll, unread: Collection[str]) -> _Rebased | None:
+        """The rows as the new mapping reads them. ``unread``: those that the old one could not; they may have changed.
+
+        None when too many of the known rows are not among them.
+        """
+
+        def unit(transaction: Transaction) -> tuple[Sequence[RowState], Mapping[str, RowState]]:
+            known = transaction.rows.all(self.stream)
+            return known, transaction.rows.get_many(self.stream, poll.current.keys() - {row.key for row in known})
+
+        states, buried = await self._store.read(unit)
+        known = {state.key: state for state in states}
+        raw: dict[str, tuple[Any, ...]] = dict.fromkeys(known, _UNREAD)
+        quiet: list[RowState] = []
+        now = self._clock()
+        for key, row in poll.current.items():
+            message = None if key in unread else self._build(poll, key, row)
+            if message is None:
+                continue
+            raw[key] = row
+            content = message.SerializeToString(deterministic=True)
+            state = known.get(key) or buried.get(key) or RowState(key, 1, None, now)
+            if state.message != content or state.absent:
+                quiet.append(replace(state, message=content, absent=False))
+        gone = [state for key, state in known.items() if key not in poll.current and not state.absent]
+        inside = [state for state in gone if state.message is not None and self._contains(poll, state.message)]
+        if len(inside) > self._vanish_rows and len(inside) > self._vanish_share * len(known):
+            return None
+        aside = {state.key for state in inside}
+        quiet += [replace(state, absent=True) for state in inside]
+        for state in gone:
+            if state.key not in aside:
+                quiet.append(replace(state, message=None, absent=False, changed_time=now))
+                raw.pop(state.key, None)
+        absent = aside | {key for key, state in known.items() if state.absent and key not in poll.current}
+        return _Rebased(poll.watch, raw, quiet, absent)
+
+    async def _adopt(self) -> None:
+        """Go on with the new mapping, if what it reads has come into the store (one transaction: one row tells)."""
+        rebased, self._rebased = self._rebased, None
+        if rebased is None:
+            return
+        if rebased.quiet:
+            last = rebased.quiet[-1]
+            stored = await self._store.read(lambda work: work.rows.get_many(self.stream, [last.key]).get(last.key))
+            if stored is None or (stored.message, stored.absent) != (last.message, last.absent):
+                return
+        self._watch, self._raw, self._absent = rebased.watch, rebased.raw, rebased.absent
+        self._missing, self._rebases = frozenset(), 0
+
+    def _contains(self, poll: _Poll, content: bytes) -> bool:
+        return poll.watch.window_contains(poll.watch.message_class.FromString(content), poll.now)
 
     async def _compare_with_store(self, poll: _Poll) -> bool:
         """The first poll of this process or mapping: every row is built. True: the stream was never seen before."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from his160.v1 import common_pb2
 
+from his_db.errors import MappingMismatch
 from sync.capture import Batch, Capture, CaptureSuspended, Change
 from sync.registry import CAPTURES, load
 from sync.store import RowState, Store, StreamRow
@@ -228,19 +229,135 @@ async def test_too_many_gone_at_once_suspend_the_stream(
     assert await poll(store, capture, clock) == [("050", BOOKED, PAID, 2)]
 
 
-async def test_a_new_mapping_reads_everything_anew(
+class Corrected(Watch):
+    """Another mapping of the same rows: it reads another doctor, and sees no row that is ``hidden``."""
+
+    doctor = "D2"
+
+    def build(self, row: tuple[object, ...], /) -> common_pb2.Appointment:
+        message = Watch.build(self, row)
+        assert isinstance(message, common_pb2.Appointment)
+        message.doctor_id = self.doctor
+        return message
+
+
+async def test_a_changed_mapping_invents_nothing_and_loses_nothing(
+    capture: Capture, store: Store, his: WatchedHis, clock: Clock
+) -> None:
+    for key in "123":
+        his.order(key, BOOKED, doctor_id="D1")
+    await poll(store, capture, clock)
+    his.current = Corrected()
+    assert await poll(store, capture, clock) == []  # every row reads otherwise, and nothing has happened
+    assert await poll(store, capture, clock) == []
+    his.order("2", PAID, doctor_id="D1")
+    batch = await capture.poll()
+    (change,) = batch.changes
+    assert change.before is not None
+    assert change.after is not None
+    assert (change.before.doctor_id, change.after.doctor_id) == ("D2", "D2")  # type: ignore[attr-defined]
+    assert (change.before.state, change.after.state, change.version) == (BOOKED, PAID, 2)  # type: ignore[attr-defined]
+
+
+async def test_what_happens_during_a_reload_is_reported(
+    capture: Capture, store: Store, his: WatchedHis, clock: Clock
+) -> None:
+    for key in "123":
+        his.order(key, BOOKED, doctor_id="D1")
+    await poll(store, capture, clock)
+    his.current = Corrected()
+    his.order("1", CANCELLED, doctor_id="D1")
+    batch = await capture.poll()
+    (change,) = batch.changes  # as the mapping saw it under which it happened
+    assert (change.before.doctor_id, change.after.doctor_id) == ("D1", "D1")  # type: ignore[union-attr]
+    await commit(store, capture, batch, clock)
+    his.order("3", PAID, doctor_id="D1")
+    assert await poll(store, capture, clock) == [("3", BOOKED, PAID, 2)]
+    assert await poll(store, capture, clock) == []
+    his.order("2", PAID, doctor_id="D1")
+    assert await poll(store, capture, clock) == [("2", BOOKED, PAID, 2)]
+
+
+async def test_a_rebase_that_was_not_committed_is_made_again(
+    capture: Capture, store: Store, his: WatchedHis, clock: Clock
+) -> None:
+    his.order("1", BOOKED, doctor_id="D1")
+    await poll(store, capture, clock)
+    his.current = Corrected()
+    lost = await capture.poll()
+    assert lost.quiet
+    assert await poll(store, capture, clock) == []
+    third = Corrected()
+    third.doctor = "D3"
+    his.current = third
+    assert await poll(store, capture, clock) == []
+    his.order("1", PAID, doctor_id="D1")
+    batch = await capture.poll()
+    assert [change.before.doctor_id for change in batch.changes if change.before is not None] == ["D3"]  # type: ignore[attr-defined]
+
+
+async def test_rows_that_a_new_mapping_brings_or_hides_are_no_events(
+    capture: Capture, store: Store, his: WatchedHis, clock: Clock
+) -> None:
+    his.order("1", BOOKED, schedule_id="S1")
+    his.order("2", BOOKED, schedule_id="S2")
+    await poll(store, capture, clock)
+
+    class Wider(Watch):
+        pass
+
+    whole = his.snapshot
+
+    async def snapshot(name: str, /, *, watch: object = None) -> object:
+        """The former mapping does not see row 3, the new one does not see row 2."""
+        found = await whole(name)
+        hidden = "3" if watch is not None else "2"
+        return type(found)([row for row in found.rows if row[0] != hidden], found.now)
+
+    his.order("3", BOOKED, schedule_id="S3")
+    his.current = Wider()
+    his.snapshot = snapshot  # type: ignore[method-assign, assignment]
+    assert await poll(store, capture, clock) == []
+    assert await poll(store, capture, clock) == []
+    his.snapshot = whole  # type: ignore[method-assign]
+    assert await poll(store, capture, clock) == []  # the hidden row comes back as it was
+    his.order("3", PAID, schedule_id="S3")
+    his.order("2", PAID, schedule_id="S2")
+    assert await poll(store, capture, clock) == [("2", BOOKED, PAID, 2), ("3", BOOKED, PAID, 2)]
+
+
+async def test_rows_that_the_former_mapping_could_not_read_are_compared(
+    capture: Capture, store: Store, his: WatchedHis, clock: Clock
+) -> None:
+    """An unmapped code kept a cancellation from being seen; the mended mapping sees it."""
+    his.order("1", BOOKED)
+    await poll(store, capture, clock)
+    cancelled = common_pb2.Appointment(appointment_id="1", state=CANCELLED)
+    his.rows["1"] = b"?"
+    assert await poll(store, capture, clock) == []
+
+    class Mended(Watch):
+        def build(self, row: tuple[object, ...], /) -> common_pb2.Appointment:
+            return cancelled if row[0] == b"?" else common_pb2.Appointment.FromString(row[0])  # type: ignore[arg-type]
+
+    his.current = Mended()
+    seen = await poll(store, capture, clock) + await poll(store, capture, clock)
+    assert seen == [("1", BOOKED, CANCELLED, 2)]
+
+
+async def test_a_former_mapping_that_fails_leaves_the_comparison_with_the_store(
     capture: Capture, store: Store, his: WatchedHis, clock: Clock
 ) -> None:
     his.order("1", BOOKED)
     await poll(store, capture, clock)
+    his.order("1", CANCELLED)
+    whole = his.snapshot
 
-    class Corrected(Watch):
-        def build(self, row: tuple[object, ...], /) -> common_pb2.Appointment:
-            message = common_pb2.Appointment.FromString(row[0])  # type: ignore[arg-type]
-            message.department_name = "内科"
-            return message
+    async def snapshot(name: str, /, *, watch: object = None) -> object:
+        if watch is not None:
+            raise MappingMismatch("the column is gone")
+        return await whole(name)
 
+    his.snapshot = snapshot  # type: ignore[method-assign, assignment]
     his.current = Corrected()
-    batch = await capture.poll()
-    assert [change.key for change in batch.changes] == ["1"]
-    assert batch.watch is his.current
+    assert await poll(store, capture, clock) == [("1", BOOKED, CANCELLED, 2)]

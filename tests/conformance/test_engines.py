@@ -33,6 +33,7 @@ from tests.tcp_proxy import TcpProxy
 # SQL Server and Oracle take part where ``tests/live`` would: with a url of theirs in the environment.
 ENGINES = ["sqlite", "postgresql", "mysql", *opted_in_engines()]
 BEGIN = {"postgresql": b"BEGIN", "mysql": b"START TRANSACTION"}
+COMMIT = {"postgresql": b"COMMIT", "mysql": b"\x03COMMIT"}  # with the command's byte: not READ COMMITTED
 
 
 @pytest.fixture(params=ENGINES)
@@ -626,7 +627,7 @@ async def test_cut_at_commit_is_unknown(wire: tuple[Bed, TcpProxy], deliver: boo
     """The agent cannot tell the two apart, and the database differs: that is why it must ask, not guess."""
     bed, proxy = wire
     async with bed.lane(read_only=False) as lane:
-        proxy.cut_at(b"COMMIT", deliver=deliver)
+        proxy.cut_at(COMMIT[bed.settings.engine], deliver=deliver)
         with pytest.raises(OutcomeUnknown):
             await lane.transact(lambda s: s.run("UPDATE slot SET taken = 1", {}, max_rows=1))
         assert await asyncio.to_thread(proxy.drained.wait, 10)

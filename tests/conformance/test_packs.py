@@ -33,7 +33,7 @@ from his_db.mapping.load import load_mapping_set
 from his_db.registry import SAMPLES, load_sample
 from his_db.sample import SMALL, WindowProgram, hospital_now
 from his_db.source import Source, settings_from_url
-from tests.mariadb_database import mariadb_database
+from tests.servers import MariadbServer
 
 ROOT = Path(__file__).resolve().parents[2]
 ZONE = "Asia/Shanghai"
@@ -69,9 +69,11 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def mariadb_module_url() -> Iterator[str]:
-    with mariadb_database() as url:
-        yield url
+def mariadb_module_url(mariadb_server: MariadbServer) -> Iterator[str]:
+    """One fresh MariaDB database for the module, as the url that a sample takes."""
+    with mariadb_server.database() as at:
+        secret = f":{at.password}" if at.password else ""
+        yield f"mysql+pymysql://{at.user}{secret}@{at.host}:{at.port or 3306}/{at.database}"
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from his_db.mapping.load import load_mapping_set
 from his_db.sample import SMALL, OrderRow, SampleSummary, WindowProgram, WindowRefusal, hospital_now
 from his_db.samples.bsoft import BsoftSample, open_mysql
 from his_db.source import Source, settings_from_url
-from tests.mariadb_database import mariadb_database
+from tests.servers import MariadbServer
 
 PACK = Path(__file__).resolve().parents[2] / "his_db" / "packs" / "bsoft"
 R = reason_pb2
@@ -50,9 +50,10 @@ class Sample:
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with mariadb_database() as found:
-        yield found
+def url(mariadb_server: MariadbServer) -> Iterator[str]:
+    with mariadb_server.database() as at:
+        secret = f":{at.password}" if at.password else ""
+        yield f"mysql+pymysql://{at.user}{secret}@{at.host}:{at.port or 3306}/{at.database}"
 
 
 @pytest.fixture
@@ -155,7 +156,8 @@ def test_day_sheets_agree_with_the_rows(sample: Sample) -> None:
         for operator, closed, net, count, back_count, back in sheets:
             binds = {"op": operator, "closed": closed}
             taken = connection.execute(
-                text("SELECT COUNT(*), COALESCE(SUM(GHJE + ZLJE), 0) FROM MS_GHMX WHERE CZGH = :op AND JZRQ = :closed"), binds
+                text("SELECT COUNT(*), COALESCE(SUM(GHJE + ZLJE), 0) FROM MS_GHMX WHERE CZGH = :op AND JZRQ = :closed"),
+                binds,
             ).one()
             given = connection.execute(
                 text(
@@ -179,7 +181,9 @@ def test_traps(sample: Sample) -> None:
     assert sample.one("SELECT COUNT(*) FROM MS_YYGHHY WHERE HYZT = '1' AND DDSJ < :t", t=f"{sample.today}") == 1
     assert sample.one("SELECT COUNT(*) FROM MS_YSPB WHERE YSDM = '0' AND COALESCE(YYKSSJ, '') = ''")
     assert sample.one("SELECT COUNT(*) FROM MS_BRDA WHERE BRXM LIKE '%䶮%' OR BRXM LIKE '%㛃%'")
-    assert sample.one("SELECT COUNT(*) FROM MS_THMX t JOIN MS_GHMX x ON x.SBXH = t.SBXH WHERE DATE(t.THRQ) <> DATE(x.GHSJ)")
+    assert sample.one(
+        "SELECT COUNT(*) FROM MS_THMX t JOIN MS_GHMX x ON x.SBXH = t.SBXH WHERE DATE(t.THRQ) <> DATE(x.GHSJ)"
+    )
 
 
 def test_a_sample_of_another_day_runs_on_that_day(url: str) -> None:
@@ -286,7 +290,7 @@ def test_replaced_twice_keeps_the_id(sample: Sample) -> None:
         free = [row[0] for row in connection.execute(text(sql), {"planned": planned})]
     for doctor in free[:2]:
         sample.window.replace_doctor(schedule, doctor, operator="0934")
-        rows = {table: row for table, row in sample.window.raw(his_id)}
+        rows = dict(sample.window.raw(his_id))
         assert (rows["MS_YYGH"]["YSDM"], rows["MS_GHMX"]["YSDM"]) == (doctor, doctor)
         assert (session_row(sample, schedule)["YSDM"], session_row(sample, schedule)["YPYS"]) == (doctor, planned)
         assert order(sample, his_id).schedule_id == schedule
@@ -296,7 +300,9 @@ def test_replaced_twice_keeps_the_id(sample: Sample) -> None:
     assert order(sample, gone).schedule_id == schedule
     sample.window.refund(his_id, operator="0931")
     assert session_row(sample, schedule)["YYRS"] == sample.one(
-        "SELECT COUNT(*) FROM MS_YYGHHY WHERE HYZT = '2' AND HYYS = :d AND DATE(HYSJ) = :day", d=planned, day=schedule[:8]
+        "SELECT COUNT(*) FROM MS_YYGHHY WHERE HYZT = '2' AND HYYS = :d AND DATE(HYSJ) = :day",
+        d=planned,
+        day=schedule[:8],
     )
 
 
@@ -359,6 +365,23 @@ async def test_an_order_number_that_does_not_fit_is_refused_not_cut(sample: Samp
     assert sample.one("SELECT SFZH FROM MS_YYGHHY WHERE DDH = :o", o="1" * 32) is None
 
 
+async def test_the_same_number_of_another_channel_is_not_ours(sample: Sample, his: HisAccess) -> None:
+    schedule, patient = sessions(sample)[0], people(sample)[0]
+    sample.window.book_for_channel(schedule, people(sample)[1], "16O1", paid=False)
+    sample.run("UPDATE MS_YYGHHY SET SOURCE = 2 WHERE DDH = '16O1'")
+    assert (
+        await refused(read(his, "AppointmentService.GetAppointment", order_no="16O1")) == R.REASON_APPOINTMENT_NOT_FOUND
+    )
+    assert (
+        await refused(write(his, "AppointmentService.CancelAppointment", order_no="16O1"))
+        == R.REASON_APPOINTMENT_NOT_FOUND
+    )
+    made = (await booking(his, schedule, "16O1", patient)).appointment
+    assert (made.patient_id, made.channel) == (patient, "160")
+    await write(his, "AppointmentService.CancelAppointment", order_no="16O1")
+    assert sample.one("SELECT HYZT FROM MS_YYGHHY WHERE DDH = '16O1' AND SOURCE = 2") == "2"
+
+
 async def test_ids_are_not_read_loosely(sample: Sample, his: HisAccess) -> None:
     """MySQL takes '100023x' for 100023 where a number column is compared with text."""
     schedule, patient = sessions(sample)[0], people(sample)[0]
@@ -386,7 +409,10 @@ async def test_rare_characters_are_different_names(sample: Sample, his: HisAcces
     """Under utf8mb4_general_ci all characters beyond the BMP are equal."""
     fields = {"document_type": "01", "document_no": "440305199001019017", "mobile": "12600000000", "sex": "1"}
     made = (await write(his, "PatientService.EnsurePatient", name="李𠅤", **fields)).patient
-    assert await refused(write(his, "PatientService.EnsurePatient", name="李𠀀", **fields)) == R.REASON_PATIENT_NAME_MISMATCH
+    assert (
+        await refused(write(his, "PatientService.EnsurePatient", name="李𠀀", **fields))
+        == R.REASON_PATIENT_NAME_MISMATCH
+    )
     find = {"document_type": "01", "document_no": "440305199001019017"}
     found = await read(his, "PatientService.FindPatients", name="李𠅤", **find)
     assert [p.patient_id for p in found.patients] == [made.patient_id]
@@ -420,6 +446,15 @@ async def test_twenty_orders_for_the_last_five_numbers(sample: Sample, his: HisA
     assert len(numbers) == len(set(numbers)) == 5
     row = session_row(sample, schedule)
     assert row["YYRS"] == row["YYXE"]
+
+
+async def test_an_order_holds_one_session_at_a_time(sample: Sample, his: HisAccess) -> None:
+    first, second = sessions(sample)[:2]
+    held = (await lock(his, first, "16H1")).lock
+    assert await refused(lock(his, second, "16H1")) == R.REASON_DUPLICATE_APPOINTMENT
+    assert (await lock(his, first, "16H1")).lock.queue_no == held.queue_no
+    await write(his, "AppointmentService.UnlockSlot", order_no="16H1")
+    assert (await lock(his, second, "16H1")).lock.slot_id == second
 
 
 async def test_locks_that_ran_out_are_swept_when_the_next_comes(sample: Sample, his: HisAccess) -> None:
@@ -481,7 +516,9 @@ async def test_float_residues_are_the_amount(sample: Sample, his: HisAccess) -> 
     back = await write(his, "PaymentService.RefundPayment", order_no="16F1", **refund)
     assert back.appointment.refunded_fen == made.total_fen
     # Day-closed yesterday, refunded today: the refund is open for today's sheet.
-    assert sample.one("SELECT COUNT(*) FROM MS_THMX t JOIN MS_GHMX x ON x.SBXH = t.SBXH WHERE x.PAYTYPE = '160' AND t.JZRQ IS NULL")
+    assert sample.one(
+        "SELECT COUNT(*) FROM MS_THMX t JOIN MS_GHMX x ON x.SBXH = t.SBXH WHERE x.PAYTYPE = '160' AND t.JZRQ IS NULL"
+    )
 
 
 # --- recorded rows, without a database ----------------------------------------------------------------------------

@@ -4,6 +4,9 @@ Rights through fn_my_permissions' set form, HAS_PERMS_BY_NAME, so that roles cou
 objects themselves: a login sees the metadata of what it has a right on (VIEW DEFINITION shows the rest).
 """
 
+# Constants of this file and checked statements are put together, never values.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -105,9 +108,7 @@ class MssqlReader:
         """
         user, database, collation, schema, sysadmin, security, owner = rows_of(session, STATEMENTS["login"])[0]
         powers = [
-            name
-            for name, has in (("sysadmin", sysadmin), ("securityadmin", security), ("db_owner", owner))
-            if has == 1
+            name for name, has in (("sysadmin", sysadmin), ("securityadmin", security), ("db_owner", owner)) if has == 1
         ]
         names = ("tables", "columns", "keys", "indexes", "routines", "parameters", "rights")
         blocks = {name: rows_of(session, STATEMENTS[name]) for name in names}

@@ -1,5 +1,8 @@
 """Oracle (and DM in its Oracle form): ALL_ views, which show a login what it has rights on."""
 
+# Constants of this file and checked statements are put together, never values.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,4 +1,7 @@
-"""PostgreSQL (also Kingbase, openGauss): pg_catalog. Rights through has_…_privilege, so roles and PUBLIC are counted."""
+"""PostgreSQL (also Kingbase, openGauss): pg_catalog. Rights through has_…_privilege, so that roles and PUBLIC count."""
+
+# Constants of this file and checked statements are put together, never values.
+# ruff: noqa: S608
 
 from __future__ import annotations
 
@@ -76,8 +79,8 @@ STATEMENTS: Final[Mapping[str, str]] = {
     ),
     "sequences": (
         "SELECT n.nspname, c.relname, t.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "JOIN pg_depend d ON d.refobjid = c.oid AND d.classid = 'pg_attrdef'::regclass "
-        "JOIN pg_attrdef f ON f.oid = d.objid JOIN pg_class t ON t.oid = f.adrelid "
+        "LEFT JOIN pg_depend d ON d.refobjid = c.oid AND d.classid = 'pg_attrdef'::regclass "
+        "LEFT JOIN pg_attrdef f ON f.oid = d.objid LEFT JOIN pg_class t ON t.oid = f.adrelid "
         f"WHERE c.relkind = 'S' AND {_OURS} ORDER BY 1, 2, 3"
     ),
     "charset_literal": f"SELECT '{CHINESE}'",
@@ -106,8 +109,8 @@ class PostgresqlReader:
         return assemble("postgresql", login, blocks)
 
     def sequences(self, session: Session) -> list[tuple[str, str, str]]:
-        """Sequences that defaults of columns draw from: schema, sequence, table."""
-        return [(str(a), str(b), str(c)) for a, b, c in rows_of(session, STATEMENTS["sequences"])]
+        """Sequences: schema, sequence, and the table whose default draws from it (empty: none does)."""
+        return [(str(a), str(b), str(c or "")) for a, b, c in rows_of(session, STATEMENTS["sequences"])]
 
     def charset(self, session: Session) -> str:
         """See the port."""

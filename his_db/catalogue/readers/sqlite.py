@@ -1,5 +1,8 @@
 """SQLite: pragmas as tables. No rights, no routines, no comments but those inside the CREATE statement."""
 
+# Constants of this file and checked statements are put together, never values.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 import re
@@ -31,7 +34,7 @@ STATEMENTS: Final[Mapping[str, str]] = {
         "WHERE m.type = 'table' AND c.pk > 0 ORDER BY m.name, c.pk"
     ),
     "indexes": (
-        'SELECT \'\', m.name, i.name, i."unique", c.name FROM sqlite_master m JOIN pragma_index_list(m.name) i '
+        "SELECT '', m.name, i.name, i.\"unique\", c.name FROM sqlite_master m JOIN pragma_index_list(m.name) i "
         "JOIN pragma_index_info(i.name) c WHERE m.type = 'table' ORDER BY m.name, i.name, c.seqno"
     ),
     "charset_literal": f"SELECT '{CHINESE}'",

@@ -102,7 +102,7 @@ def test_the_reference_shows_every_setting_and_its_default() -> None:
 def test_the_reference_explains_in_both_languages() -> None:
     text = (ROOT / "config.toml").read_text(encoding="utf-8")
     sections = re.findall(r"^\[", text, re.MULTILINE)
-    assert len(sections) == 11
+    assert len(sections) == 12
     assert len(re.findall(r"#.*[\u4e00-\u9fff].* / ", text)) > 30
 
 

@@ -67,7 +67,9 @@ def test_every_query_is_read_as_oracle_11g() -> None:
         for dialect in ("oracle", "postgres"):
             tree = sqlglot.parse_one(with_literals(sql), read=dialect)
             assert isinstance(tree, exp.Select), name
-            assert tree.find(exp.Limit, exp.Fetch, exp.Offset) is None, f"{name}: Oracle 11g has neither LIMIT nor FETCH FIRST"
+            assert tree.find(exp.Limit, exp.Fetch, exp.Offset) is None, (
+                f"{name}: Oracle 11g has neither LIMIT nor FETCH FIRST"
+            )
         assert "''" not in sql, f"{name}: '' is NULL in Oracle and a text in PostgreSQL"
         assert not {"dual", "rownum", "nvl", "sysdate"} & set(re.findall(r"\w+", sql.lower())), f"{name}: Oracle only"
         assert binds(sql)
@@ -130,7 +132,9 @@ def procedures() -> str:
 def routines(text: str) -> dict[str, tuple[str, ...]]:
     """Public procedures P_…: names of their parameters with direction; the type is the engine's."""
     found: dict[str, tuple[str, ...]] = {}
-    for name, body in re.findall(r"PROCEDURE (?:pkg_160\.)?(p_\w+)\s*\((.*?)\)(?:;| IS|\s*LANGUAGE)", text, re.DOTALL | re.IGNORECASE):
+    for name, body in re.findall(
+        r"PROCEDURE (?:pkg_160\.)?(p_\w+)\s*\((.*?)\)(?:;| IS|\s*LANGUAGE)", text, re.DOTALL | re.IGNORECASE
+    ):
         parameters = []
         for piece in body.split(","):
             words = piece.lower().split()
@@ -175,7 +179,12 @@ def test_package_never_commits_and_is_whole() -> None:
 
 def test_every_code_of_the_package_has_a_meaning_in_the_mappings() -> None:
     used = {c for text in files(ORACLE).values() for c in re.findall(r"is = (-?\d+),", text)}
-    used |= {c.strip() for text in files(ORACLE).values() for m in re.findall(r"^ok = \[(.*)\]", text, re.MULTILINE) for c in m.split(",")}
+    used |= {
+        c.strip()
+        for text in files(ORACLE).values()
+        for m in re.findall(r"^ok = \[(.*)\]", text, re.MULTILINE)
+        for c in m.split(",")
+    }
     assert used == set(verdicts(package()))
 
 

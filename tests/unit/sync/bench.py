@@ -436,7 +436,7 @@ class WatchedHis:
     def watch(self, name: str, /) -> Watch:
         return self.current
 
-    async def snapshot(self, name: str, /) -> Snapshot:
+    async def snapshot(self, name: str, /, *, watch: Any = None) -> Snapshot:
         await asyncio.sleep(0)
         if self.error is not None:
             raise self.error

@@ -1,0 +1,1 @@
+EXEC [THIS4]..[usp_gh_ghdj] @ksdm = ?, @ysdm = ?;

@@ -1,0 +1,1 @@
+SELECT [dbo].[fn_fee](?) AS his160_r

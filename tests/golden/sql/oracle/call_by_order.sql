@@ -1,0 +1,1 @@
+BEGIN usp_x(:p0, :p1); END;

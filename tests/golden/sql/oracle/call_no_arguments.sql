@@ -1,0 +1,1 @@
+BEGIN "His"."usp_y"; END;
