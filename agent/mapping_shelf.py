@@ -21,7 +21,7 @@ from his_db.document.problem import Problem
 _LOG: Final = logging.getLogger(__name__)
 _NOTE: Final = "last-good.json"
 _REFUSED: Final = "refused.txt"
-_MAX_BYTES: Final = 2_000_000  # larger files are no mappings: the loader says so
+_MAX_BYTES: Final = 2_000_000  # of a larger file, which the loader refuses all the same
 
 
 class MappingShelf:
@@ -45,11 +45,10 @@ class MappingShelf:
             _remove(self._candidate)
             self._candidate.mkdir(parents=True)
             for path in set_files(origin):
-                if path.stat().st_size > _MAX_BYTES:
-                    return origin
                 target = self._candidate / path.relative_to(origin)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(path.read_bytes())
+                with path.open("rb") as file:
+                    target.write_bytes(file.read(_MAX_BYTES))
         except OSError as error:  # a file that is locked, unreadable or gone meanwhile: the loader says which
             _LOG.debug("no copy of the mappings: %s", error.strerror or type(error).__name__)
             return origin

@@ -116,6 +116,7 @@ class Reloader:
         self._first_change = 0.0
         self._problems: tuple[Problem, ...] = ()
         self._waits_for = ""
+        self._waiting: tuple[Fingerprint, Generation, Path] | None = None
         self._from_last_good = bool(started.problems)
         self._refuse(started.problems)
 
@@ -144,7 +145,7 @@ class Reloader:
             while True:
                 await self._step(watch)
         finally:
-            watch.stop()
+            await asyncio.to_thread(watch.stop)
 
     async def _step(self, watch: FolderWatch) -> None:
         await self._wait(self._change, _LOOK_EVERY)
@@ -185,6 +186,7 @@ class Reloader:
             problems = await self._canary.try_out(candidate, self._running)
         except CannotTell as error:
             self._waits_for, self._again = str(error), True
+            self._waiting = (self._seen, candidate, taken)
             return
         if problems:
             self._refuse(problems)
@@ -215,6 +217,9 @@ class Reloader:
 
     def _load(self) -> tuple[Generation | DocumentError, Path]:
         self._seen = fingerprint(self._settings.folder)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and waiting[0] == self._seen:
+            return waiting[1:]  # only the HIS was missing
         taken = self._shelf.take(self._settings.folder)
         try:
             return self._compiled(taken), taken

@@ -309,7 +309,7 @@ def _watch(watch: WatchMapping) -> CompiledWatch:
         zone=zone,
         sql=sql,
         binder=compile_binder(
-            entries_for(binds(sql), watch.params, in_watch=True),
+            entries_for(binds(sql, watch.engine), watch.params, in_watch=True),
             request=None,
             codes=watch.site.codes,
             zone=zone,

@@ -1,4 +1,4 @@
-"""Print the table of refusals (agent.errors.REFUSALS) as Markdown, for ARCHITECTURE.md; a test says it is fresh there."""
+"""Print the table of refusals (agent.errors.REFUSALS) as Markdown for ARCHITECTURE.md; a test says it is fresh."""
 
 from __future__ import annotations
 

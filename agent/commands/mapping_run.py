@@ -6,23 +6,21 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from google.protobuf.message import Message
 
 from agent.commands.mapping_options import read_site, tool_parser
-from agent.console import say, say_error
+from agent.console import say
 from agent.contract_json import ContractJsonError, from_json
 from agent.errors import explain, to_status
 from his_db.contract import mappable_names, operation
 from his_db.document.finding import nearest
+from his_db.document.problem import LANGS
 from his_db.mapping.load import MappingSet
+from his_db.mapping.trial import run_tests
 from his_db.workbench.site import Site
 from his_db.workbench.trial_run import ShownRows, Trial, TrialRefused, preview, rehearse
-
-_TRIAL = "his_db.mapping.trial"  # the runner of [[test]]
 
 
 def preview_main(arguments: Sequence[str]) -> int:
@@ -50,26 +48,36 @@ def rehearse_main(arguments: Sequence[str]) -> int:
 
 
 def test_main(arguments: Sequence[str]) -> int:
-    """Exit code 0: all passed; 1: some did not; 2: this version has no runner."""
+    """Exit code 0: all passed; 1: some did not."""
     parser = tool_parser(
         "test", "运行映射文件中的 [[test]]，不需要数据库 / run the [[test]] of the files, without a database"
     )
+    parser.add_argument("--json", action="store_true", help="输出 JSON / print JSON")
+    parser.add_argument("--lang", choices=LANGS, default="both", help="语言 / language")
     options = parser.parse_args(arguments)
     site = read_site(parser, options)
     mapping_set = site.load()
-    if find_spec(_TRIAL) is None:
-        say_error("本版本还不能运行 [[test]]", "this version has no runner for [[test]]")
-        return 2
-    failed = 0
-    results: Sequence[Any] = import_module(_TRIAL).run_tests(mapping_set)
-    for result in results:
-        passed = bool(getattr(result, "passed", False))
-        failed += not passed
-        mark = "通过 ok    " if passed else "失败 FAILED"
-        detail = getattr(result, "detail", "") or getattr(result, "message", "")
-        name = getattr(result, "name", "")
-        print(f"{mark} {getattr(result, 'operation', '')} {name} {'' if passed else detail}".rstrip())
-    say(f"共 {len(results)} 项，失败 {failed}", f"{len(results)} tests, {failed} failed")
+    outcomes = run_tests(mapping_set)
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    if options.json:
+        found = [
+            {
+                "file": outcome.file,
+                "mapping": outcome.mapping,
+                "name": outcome.name,
+                "passed": outcome.passed,
+                "problems": [problem.render(options.lang) for problem in outcome.problems],
+            }
+            for outcome in outcomes
+        ]
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+        return 1 if failed else 0
+    for outcome in outcomes:
+        mark = "通过 ok    " if outcome.passed else "失败 FAILED"
+        print(f"{mark} {outcome.mapping} {outcome.name}")
+        for problem in outcome.problems:
+            print(problem.render(options.lang))
+    say(f"共 {len(outcomes)} 项，失败 {len(failed)}", f"{len(outcomes)} tests, {len(failed)} failed")
     return 1 if failed else 0
 
 

@@ -1,5 +1,6 @@
-"""达梦 DM8 through dmPython: an extra. Written after its manual; no server was at hand, so nothing here has run on one.
+"""达梦 DM8 through dmPython: an extra. No server was at hand: nothing here has run on one.
 
+The error numbers are from memory of its manual and must be checked on a server before a hospital relies on them.
 Like Oracle: ``''`` is NULL, CHAR comes padded. The driver is loaded when the engine is made.
 """
 

@@ -95,7 +95,7 @@ def compile_binder(
 def sql_binder(mapping: OperationMapping, sql: str) -> Binder:
     """The binder of one statement of an operation."""
     return compile_binder(
-        entries_for(binds(sql), mapping.params),
+        entries_for(binds(sql, mapping.engine), mapping.params),
         request=mapping.operation.request,
         codes=mapping.site.codes,
         zone=ZoneInfo(mapping.site.timezone),

@@ -76,7 +76,7 @@ def _check_statement(mapping: ReportMapping, report: Reporter) -> tuple[str, ...
     if facts is None:
         return None
     known = {param.name for param in mapping.params}
-    used = binds(facts.sql)
+    used = binds(facts.sql, mapping.engine)
     for name in (name for name in used if name not in known):
         if implicit(name, in_watch=True) not in scope.values:
             message = Words(f":{name} has no value: a report has no request", f":{name} 没有取值：报表没有请求")

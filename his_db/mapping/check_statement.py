@@ -38,15 +38,15 @@ def check_statement(
     if has_file and not _check_file(table, place, site, report):
         return None
     sql = sql_of(table, report.document, site.sql_files)
-    found = sql_text.statements(sql)
+    found = sql_text.statements(sql, engine)
     if len(found) != 1:
         message = Words(f"{len(found)} statements, exactly one is allowed", f"这里有 {len(found)} 条语句，只允许一条")
         report.value("H300", place, message, Words('kind = "steps" takes several', '多条语句请用 kind = "steps"'))
         return None
     if not _check_verb(sql, place, report):
         return None
-    check_called(sql, place, report)
-    for name in sql_text.quoted_binds(sql):
+    check_called(sql, place, report, engine)
+    for name in sql_text.quoted_binds(sql, engine):
         message = Words(f"':{name}' in quotes is text, not a bind", f"引号里的 ':{name}' 是文本，不是参数")
         report.warn("H308", place, message, Words(f"write :{name} without quotes", f"去掉引号，写成 :{name}"))
     facts = sql_facts.facts_of(sql, engine)
@@ -106,9 +106,9 @@ def _check_verb(sql: str, place: Path, report: Reporter) -> bool:
     return False
 
 
-def check_called(sql: str, place: Path, report: Reporter) -> None:
+def check_called(sql: str, place: Path, report: Reporter, engine: str = "") -> None:
     """Report a procedure, function or package that a mapping must not call."""
-    name = sql_facts.dangerous(sql)
+    name = sql_facts.dangerous(sql, engine)
     if name:
         message = Words(f"{name} must not be called by a mapping", f"映射中不允许调用 {name}")
         report.value("H305", place, message)
@@ -134,7 +134,7 @@ def _report_facts(facts: sql_facts.Facts, place: Path, report: Reporter) -> None
 
 def check_binds(used: Sequence[tuple[Path, str]], mapping: OperationMapping, report: Reporter) -> None:
     """Every bind of these statements (place, SQL) has a value, and every entry of `params` is used by one."""
-    check_names([(path, sql_text.binds(sql)) for path, sql in used], mapping, report)
+    check_names([(path, sql_text.binds(sql, mapping.engine)) for path, sql in used], mapping, report)
 
 
 def check_names(used: Iterable[tuple[Path, Iterable[str]]], mapping: OperationMapping, report: Reporter) -> None:
@@ -164,7 +164,7 @@ def check_order(mapping: OperationMapping, facts: StatementFacts, report: Report
     if not mapping.operation.page_size or not mapping.results:
         return
     sources = {param.name: param.source for param in mapping.params}
-    binds = {sources.get(name) or f"${name}" for name in sql_text.binds(facts.sql)}
+    binds = {sources.get(name) or f"${name}" for name in sql_text.binds(facts.sql, mapping.engine)}
     has_after, has_limit = "$page_after" in binds, "$page_limit" in binds
     key = next((result for result in mapping.results if result.page_key), None)
     if key is not None and not (has_after and has_limit):

@@ -43,7 +43,7 @@ def check_watch(watch: WatchMapping, report: Reporter) -> None:
     facts = check_select(watch.values, (), watch.engine, watch.site, report)
     if facts is not None:
         known = {param.name for param in watch.params}
-        used = binds(facts.sql)
+        used = binds(facts.sql, watch.engine)
         for name in (name for name in used if name not in known):
             if implicit(name, in_watch=True) not in scope.values:
                 message = Words(f":{name} has no value: a watch has no request", f":{name} 没有取值：监视没有请求")

@@ -49,17 +49,17 @@ class Facts:
     outputs: tuple[str, ...] | None
 
 
-def dangerous(sql: str) -> str:
+def dangerous(sql: str, engine: str = "") -> str:
     """The first name in `sql` that a mapping must not call, or empty."""
-    return next((word for word in words(sql) if word in _DANGEROUS), "")
+    return next((word for word in words(sql, engine) if word in _DANGEROUS), "")
 
 
 def facts_of(sql: str, engine: str) -> Facts:
     """The facts of one statement of the engine's dialect."""
-    parsed = _parse(sql, _DIALECTS.get(engine, ""))
+    parsed = _parse(with_literals(sql, engine), _DIALECTS.get(engine, ""))
     if parsed is not None:
         return _from_tree(parsed)
-    found = words(sql)
+    found = words(sql, engine)
     unguarded = verb(sql) in {"UPDATE", "DELETE"} and "WHERE" not in found
     is_ordered = "ORDER" in found
     return Facts(False, unguarded, changes_schema=False, locks_rows=False, ordered=is_ordered, outputs=None)
@@ -74,7 +74,7 @@ def _parse(sql: str, dialect: str) -> Any:
     except ImportError:
         return None
     try:
-        parsed = sqlglot.parse_one(with_literals(sql), read=dialect or None)
+        parsed = sqlglot.parse_one(sql, read=dialect or None)
     except (SqlglotError, RecursionError):
         return None
     return None if isinstance(parsed, exp.Command) else parsed

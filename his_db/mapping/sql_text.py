@@ -25,6 +25,13 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+# MySQL and MariaDB: a backslash escapes inside quotes, double quotes are a string, # begins a comment.
+_MYSQL: Final = re.compile(
+    _TOKEN.pattern.replace(
+        r"[NnUu]?'(?:[^']|'')*(?:'|\Z)", r"""[NnUu]?'(?:[^'\\]|\\.|'')*(?:'|\Z)|"(?:[^"\\]|\\.|"")*(?:"|\Z)"""
+    ).replace(r"--[^\n]*", r"--[^\n]*|\#[^\n]*"),
+    re.VERBOSE | re.DOTALL,
+)
 _WRITES: Final = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 _BIND_IN_STRING: Final = re.compile(r"'\s*%?:([A-Za-z_]\w*)%?\s*'")
 
@@ -37,36 +44,36 @@ class Token(NamedTuple):
     start: int
 
 
-def tokens(sql: str) -> Iterator[Token]:
-    """Every piece of `sql`, in order, nothing left out."""
-    for match in _TOKEN.finditer(sql):
+def tokens(sql: str, engine: str = "") -> Iterator[Token]:
+    """Every piece of `sql`, in order, nothing left out. `engine` matters where it quotes in its own way."""
+    for match in (_MYSQL if engine == "mysql" else _TOKEN).finditer(sql):
         sort = match.lastgroup or "other"
         yield Token("string" if sort == "tag" else sort, match.group(), match.start())
 
 
-def binds(sql: str) -> tuple[str, ...]:
+def binds(sql: str, engine: str = "") -> tuple[str, ...]:
     """Names of the binds `:name`, each once, in the order of their first use."""
-    return tuple(dict.fromkeys(token.text[1:] for token in tokens(sql) if token.sort == "bind"))
+    return tuple(dict.fromkeys(token.text[1:] for token in tokens(sql, engine) if token.sort == "bind"))
 
 
-def quoted_binds(sql: str) -> tuple[str, ...]:
+def quoted_binds(sql: str, engine: str = "") -> tuple[str, ...]:
     """Names that look like binds but stand alone inside quotes: `':order_no'`."""
-    found = (_BIND_IN_STRING.fullmatch(token.text) for token in tokens(sql) if token.sort == "string")
+    found = (_BIND_IN_STRING.fullmatch(token.text) for token in tokens(sql, engine) if token.sort == "string")
     return tuple(dict.fromkeys(match[1] for match in found if match is not None))
 
 
-def words(sql: str) -> tuple[str, ...]:
+def words(sql: str, engine: str = "") -> tuple[str, ...]:
     """Keywords and names, upper case, quoted ones without their quotes."""
-    found = (token for token in tokens(sql) if token.sort in {"word", "name"})
+    found = (token for token in tokens(sql, engine) if token.sort in {"word", "name"})
     return tuple(token.text.strip('"`[]').upper() for token in found)
 
 
-def statements(sql: str) -> tuple[str, ...]:
+def statements(sql: str, engine: str = "") -> tuple[str, ...]:
     """The statements that `;` parts, without empty ones."""
     found: list[str] = []
     start = 0
     has_code = False
-    for token in tokens(sql):
+    for token in tokens(sql, engine):
         if token.sort == "end":
             if has_code:
                 found.append(sql[start : token.start].strip())
@@ -93,6 +100,6 @@ def is_select(sql: str) -> bool:
     return verb(sql) in {"SELECT", "VALUES", "TABLE"}
 
 
-def with_literals(sql: str) -> str:
+def with_literals(sql: str, engine: str = "") -> str:
     """`sql` with 1 in place of every bind, for a parser that knows no binds of this form."""
-    return "".join("1" if token.sort == "bind" else token.text for token in tokens(sql))
+    return "".join("1" if token.sort == "bind" else token.text for token in tokens(sql, engine))

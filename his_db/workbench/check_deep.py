@@ -13,7 +13,7 @@ from his_db.document.finding import Words
 from his_db.document.problem import Problems
 from his_db.engine import Fault
 from his_db.mapping.finding import Reporter, did_you_mean
-from his_db.mapping.model import OperationMapping, WatchMapping
+from his_db.mapping.model import OperationMapping, ResultSpec, WatchMapping
 from his_db.workbench.made_up import generated_statements, values_for
 from his_db.workbench.site import Connection, Site
 from his_db.workbench.usage import StatementUse, Use
@@ -63,9 +63,12 @@ def _one(
 def _check_columns(use: Use, columns: tuple[str, ...], report: Reporter) -> None:
     """Only where one statement gives the result; steps choose theirs themselves."""
     mapping = use.mapping
-    if isinstance(mapping, OperationMapping) and mapping.kind != "query":
+    if isinstance(mapping, WatchMapping):
+        results: tuple[ResultSpec, ...] = (mapping.result,)
+    elif isinstance(mapping, OperationMapping) and mapping.kind == "query":
+        results = mapping.results
+    else:
         return
-    results = (mapping.result,) if isinstance(mapping, WatchMapping) else mapping.results
     known = {column.casefold() for column in columns}
     for result in results:
         for spec in result.fields:

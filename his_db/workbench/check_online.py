@@ -123,7 +123,9 @@ def check_use(use: Use, catalogue: Catalogue, problems: Problems) -> None:
 
 def _results(use: Use) -> tuple[ResultSpec, ...]:
     mapping = use.mapping
-    return (mapping.result,) if isinstance(mapping, WatchMapping) else mapping.results
+    if isinstance(mapping, WatchMapping):
+        return (mapping.result,)
+    return mapping.results if isinstance(mapping, OperationMapping) else ()
 
 
 def _missing_object(use: Use, name: str, path: Path, catalogue: Catalogue, report: Reporter) -> None:
@@ -149,7 +151,7 @@ def _missing_right(use: Use, key: Name, right: str, catalogue: Catalogue, report
     login = catalogue.login.user
     message = Words(f"{login} may not {right} on {key}", f"账号 {login} 没有 {key} 的 {right} 权限")
     fix = Words("see his160 mapping grants", "请执行 his160 mapping grants 给出的授权脚本")
-    path = use.statements[0].path if use.statements else ("object",)
+    path = use.statements[0].path if use.statements else (*use.place, "object")
     report.value("H508", path, message, fix)
 
 

@@ -35,12 +35,12 @@ def check_parameters(use: Use, routines: Sequence[Routine], report: Reporter) ->
             if param.direction != "return":
                 names = [parameter.name for parameter in routine.parameters if parameter.name]
                 message = Words(f"{use.routine} has no parameter {param.name}", f"{use.routine} 没有参数 {param.name}")
-                report.value("H506", ("params", at, "name"), message, did_you_mean(param.name, names))
+                report.value("H506", (*use.place, "params", at, "name"), message, did_you_mean(param.name, names))
         elif theirs.direction not in _FITS[param.direction]:
             shown = theirs.direction.upper()
             message = Words(f"{param.name} is {shown} in the database", f"{param.name} 在数据库中是 {shown} 参数")
             fix = Words(f'dir = "{theirs.direction}"', f'改为 dir = "{theirs.direction}"')
-            report.value("H506", ("params", at), message, fix)
+            report.value("H506", (*use.place, "params", at), message, fix)
         else:
             _check_type(use, param, theirs, at, report)
     given = {_folded(param.name) for param in params}
@@ -50,7 +50,7 @@ def check_parameters(use: Use, routines: Sequence[Routine], report: Reporter) ->
                 f"{use.routine} wants {parameter.name} {parameter.type} ({parameter.direction})",
                 f"{use.routine} 需要参数 {parameter.name} {parameter.type}（{parameter.direction}）",
             )
-            report.key("H507", ("params",), message, Words("add it to params", "请补到 params 中"))
+            report.key("H507", (*use.place, "params"), message, Words("add it to params", "请补到 params 中"))
 
 
 def _differences(params: Sequence[Param], routine: Routine) -> set[str]:
@@ -65,7 +65,7 @@ def _check_count(use: Use, routines: Sequence[Routine], report: Reporter) -> Non
     if count not in theirs:
         shown = ", ".join(str(number) for number in sorted(set(theirs)))
         message = Words(f"{count} parameters, the procedure has {shown}", f"参数 {count} 个，存储过程有 {shown} 个")
-        report.key("H506", ("params",), message)
+        report.key("H506", (*use.place, "params"), message)
 
 
 def _is_wanted(parameter: RoutineParameter) -> bool:
@@ -95,7 +95,7 @@ def _check_type(use: Use, param: Param, theirs: RoutineParameter, at: int, repor
             if is_moment
             else Words("", "")
         )
-        report.warn("H504", ("params", at), message, fix)
+        report.warn("H504", (*use.place, "params", at), message, fix)
 
 
 def _folded(name: str) -> str:

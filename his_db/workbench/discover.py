@@ -67,10 +67,16 @@ def discover(catalogue: Catalogue, *, top: int = 3) -> dict[str, tuple[TableMatc
     for name, subject in SUBJECTS.items():
         matches = [_table(name, subject, table) for table in catalogue.tables.values()]
         good = [match for match in matches if match.confidence >= 0.15]
-        # A table before a view of it: it can be indexed, and written.
-        good.sort(key=lambda match: (-match.confidence, match.kind == "view", match.table))
+        good.sort(key=lambda match: _rank(match, catalogue))
         found[name] = tuple(good[:top])
     return found
+
+
+def _rank(match: TableMatch, catalogue: Catalogue) -> tuple[float, bool, bool, str]:
+    """Best first; our own schema before others; a table before a view of it, for it can be indexed and written."""
+    schema = match.table.rpartition(".")[0].lower()
+    is_foreign = schema not in {name.lower() for name in catalogue.login.search}
+    return -match.confidence, is_foreign, match.kind == "view", match.table
 
 
 def discover_routines(catalogue: Catalogue, *, top: int = 3) -> dict[str, tuple[RoutineMatch, ...]]:

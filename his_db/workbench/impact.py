@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from his_db.catalogue.model import Catalogue
 from his_db.mapping.load import MappingSet
-from his_db.mapping.model import WatchMapping
+from his_db.mapping.model import ReportMapping, WatchMapping
 from his_db.mapping.sql_text import words
 from his_db.source import DEFAULT_LANES
 from his_db.workbench.grants import body_rights
@@ -100,6 +100,8 @@ def _seconds(duration: timedelta) -> str:
 def _lane(use: Use) -> str:
     if use.is_watch:
         return "watch"
+    if isinstance(use.mapping, ReportMapping):
+        return "report"
     return "read" if use.is_read else "write"
 
 

@@ -62,23 +62,26 @@ def values_for(site: Site, use: Use, sql: str) -> dict[str, Any]:
     window = None
     if isinstance(mapping, WatchMapping):
         window = window_dates(now.date(), mapping.window or (1, 14))
-    else:
+    elif isinstance(mapping, OperationMapping):
         request = made_up_request(mapping, now.date())
         page = _page(mapping, request)
+    else:
+        window = window_dates(now.date(), (1, 0))
     call = Call(request=request, now=now, key="0" * 32, lock=timedelta(minutes=10), page=page, window=window)
     found: dict[str, Any] = {}
-    for entry in entries_for(binds(sql), mapping.params, in_watch=use.is_watch):
-        binder = compile_binder(
-            [entry],
-            request=None if isinstance(mapping, WatchMapping) else mapping.operation.request,
-            codes=mapping.site.codes,
-            zone=zone,
-            label=use.label,
-        )
+    for entry in entries_for(binds(sql), mapping.params, in_watch=not isinstance(mapping, OperationMapping)):
+        found[entry.name] = None
         try:
+            binder = compile_binder(
+                [entry],
+                request=mapping.operation.request if isinstance(mapping, OperationMapping) else None,
+                codes=mapping.site.codes,
+                zone=zone,
+                label=use.label,
+            )
             found.update(binder.values(call, Flow()))
-        except HisError:
-            found[entry.name] = None
+        except (HisError, ValueError):  # nothing can be made up for it
+            continue
     return found
 
 

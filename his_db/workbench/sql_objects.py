@@ -170,7 +170,7 @@ def _is_output_name(node: exp.Column) -> bool:
     if node.table or node.find_ancestor(exp.Order, exp.Group, exp.Having) is None:
         return False
     select = node.find_ancestor(exp.Select)
-    return select is not None and node.name.lower() in {item.alias.lower() for item in select.expressions if item.alias}
+    return select is not None and node.name.lower() in {item.alias_or_name.lower() for item in select.expressions}
 
 
 def _inserted(tree: Any) -> Iterator[ColumnRef]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from his_db.access import HisAccess
-from his_db.catalogue.reader import reader_for
+from his_db.catalogue.reader import READERS, reader_for
 from his_db.contract import ContractOperation, operation
 from his_db.errors import HisError, OperationNotMapped
 from his_db.generation import Generation, compile_generation
@@ -94,6 +94,11 @@ def rehearse(site: Site, mapping_set: MappingSet, name: str, request: Message) -
     mapping = _mapping(mapping_set, name)
     if mapping.operation.is_read:
         raise TrialRefused(f"{name} reads: use preview", f"{name} 是查询操作，请用 preview")
+    if mapping.engine not in READERS:
+        raise TrialRefused(
+            f"{name} goes to {mapping.engine or 'an interface'}: what it did could not be rolled back",
+            f"{name} 调用的是外部接口，无法回滚，不能演练",
+        )
     if mapping.values.get("commits") == "procedure":
         raise TrialRefused(
             f"{name}: the mapping says that the procedure commits by itself; a rehearsal would stay",

@@ -8,7 +8,7 @@ from typing import Any
 
 from his_db.catalogue.model import Catalogue, Name, Table
 from his_db.document.located import Document, Path
-from his_db.mapping.model import MappingSet, OperationMapping, Param, WatchMapping
+from his_db.mapping.model import MappingSet, OperationMapping, ReportMapping, WatchMapping
 from his_db.mapping.sql_text import is_select
 from his_db.workbench.sql_objects import ColumnRef, SqlObjects, objects_of
 
@@ -32,13 +32,18 @@ class Use:
     source: str
     is_read: bool
     document: Document = field(repr=False)
-    mapping: OperationMapping | WatchMapping = field(repr=False)
+    mapping: OperationMapping | WatchMapping | ReportMapping = field(repr=False)
     statements: tuple[StatementUse, ...] = ()
     routine: str = ""
 
     @property
     def is_watch(self) -> bool:
         return isinstance(self.mapping, WatchMapping)
+
+    @property
+    def place(self) -> Path:
+        """The table of the file that it stands in; () for the whole file."""
+        return self.mapping.path if isinstance(self.mapping, ReportMapping) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +57,10 @@ class Touched:
 
 
 def uses_of(mapping_set: MappingSet) -> tuple[Use, ...]:
-    """One for each operation that reaches a database, and for each watch; by name."""
+    """One for each operation that reaches a database, and for each watch and report; by name."""
     found = [_operation(mapping) for mapping in mapping_set.operations.values()]
     found.extend(_watch(watch) for watch in mapping_set.watches.values())
+    found.extend(_report(report) for report in mapping_set.reports.values())
     return tuple(use for use in found if use.statements or use.routine)
 
 
@@ -84,7 +90,7 @@ def touched(use: Use, catalogue: Catalogue) -> Touched:
     if use.routine:
         routines = catalogue.routine(use.routine)
         if not routines:
-            missing.append((use.routine, ("object",)))
+            missing.append((use.routine, (*use.place, "object")))
         for routine in routines:
             rights.setdefault(routine.key, set()).add("EXECUTE")
     return Touched(
@@ -104,11 +110,6 @@ def column_owner(reference: ColumnRef, catalogue: Catalogue) -> tuple[Table | No
     if not reference.certain or len(known) < len(reference.tables) or not known:
         return None, ""
     return None, " / ".join(name for name, _ in known)
-
-
-def params_of(use: Use) -> tuple[Param, ...]:
-    """Its `params`."""
-    return use.mapping.params
 
 
 def _operation(mapping: OperationMapping) -> Use:
@@ -168,4 +169,17 @@ def _watch(watch: WatchMapping) -> Use:
         document=watch.document,
         mapping=watch,
         statements=(_statement(watch.sql(), watch.values, (), watch.engine),),
+    )
+
+
+def _report(report: ReportMapping) -> Use:
+    sql = report.sql()
+    return Use(
+        label=f"report {report.name}",
+        source=report.source,
+        is_read=True,
+        document=report.document,
+        mapping=report,
+        statements=(_statement(sql, report.values, report.path, report.engine),) if sql else (),
+        routine=report.object,
     )

@@ -223,6 +223,32 @@ def test_problems(tmp_path: Path, change: tuple[str, str], expected: list[str] |
         assert sorted(problems(tmp_path, text)) == sorted(expected)
 
 
+def test_reload_and_guard_settings(tmp_path: Path) -> None:
+    text = GOOD.replace('host = "db"', 'host = "db"\nquiet_hours = "08:00-09:00, 22:30-01:00"\nslow_percent = 0')
+    text += '[operations]\noff = ["PaymentService.RefundPayment"]\n'
+    settings = load(tmp_path, text)
+    assert settings.off == ("PaymentService.RefundPayment",)
+    source = settings.sources["his"].load
+    assert (len(source.quiet), source.slow.percent, source.slow.after) == (2, 0, timedelta(seconds=3))
+    assert (settings.mapping.watch, settings.mapping.quiet) == ("auto", timedelta(milliseconds=500))
+    assert settings.mapping.canary == ("CatalogService.ListDepartments",)
+    assert settings.mapping.start_with_last_good
+    packed = load(tmp_path, GOOD.replace('"mappings"', '"pack:zebone"'))
+    assert packed.mapping.watch == "off"  # it changes with the program
+    bad = GOOD.replace('host = "db"', 'host = "db"\nquiet_hours = "8-9"')
+    bad = bad.replace('path = "mappings"', 'path = "mappings"\ncanary = ["CatalogService.ListSlots", "X.Y"]')
+    bad += '[operations]\noff = ["AgentService.GetInfo", "PaymentService.Refund"]\n'
+    assert sorted(problems(tmp_path, bad)) == sorted(["7 H709", "11 H711", "11 H710", "18 H710", "18 H710"])
+
+
+def test_a_missing_folder_is_no_problem_where_a_good_copy_is_kept(tmp_path: Path) -> None:
+    assert problems(tmp_path, GOOD, files=True) == ["9 H707"]
+    (tmp_path / "state" / "mappings" / "last-good").mkdir(parents=True)
+    load(tmp_path, GOOD, files=True)
+    text = GOOD.replace('path = "mappings"', 'path = "mappings"\nstart_with_last_good = false')
+    assert problems(tmp_path, text, files=True) == ["9 H707"]
+
+
 def test_secrets_come_from_files_and_credentials(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(f"\ufeff{SECRET}\r\nsecond line", encoding="utf-8")
     text = GOOD.replace("@env:HIS_PASSWORD", "@file:secret")

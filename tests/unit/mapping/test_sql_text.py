@@ -77,3 +77,11 @@ def test_rule() -> None:
     rule = parse_rule(' state:LOCKED | BOOKED->""|gone ')
     assert rule is not None
     assert (rule.field, rule.before, rule.after) == ("state", {"LOCKED", "BOOKED"}, {"", "gone"})
+
+
+def test_mysql_quotes_in_its_own_way() -> None:
+    sql = r"""SELECT 'it\'s :a', "x\":b", `:c`, :d # :e
+    WHERE x = ':f' AND y = :g; -- ;"""
+    assert binds(sql, "mysql") == ("d", "g")
+    assert len(statements(sql, "mysql")) == 1
+    assert binds(r"SELECT '\' , :a, ''") == ("a",)

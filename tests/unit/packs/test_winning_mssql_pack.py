@@ -1,4 +1,8 @@
-"""The winning pack on SQL Server against its PostgreSQL port: operation by operation the same contract, but for a listed few differences."""
+"""The winning pack on SQL Server against its PostgreSQL port: operation by operation the same contract, but for a listed few differences.
+
+After a change of `winning/mappings`: `python tests/unit/packs/test_winning_mssql_pack.py` writes reads, watches and code maps anew, and the IN
+parameters of the calls; outcomes, results and tests of the calls are written by hand.
+"""
 
 from __future__ import annotations
 
@@ -252,3 +256,23 @@ def test_procedures_are_whole_and_answer_one_row() -> None:
                 "usp_yy_yygz",
                 "usp_gh_hc",
             }
+
+
+def with_params(here: str, port: str) -> str:
+    """A call of this pack with the IN parameters of the port."""
+    wanted = [
+        re.sub(r', type = "\w+"', "", line).replace('name = "p_', 'name = "@')
+        for line in port.splitlines()
+        if line.startswith('  { name = "p_')
+    ]
+    lines = [line for line in here.splitlines() if not line.startswith('  { name = "@')]
+    at = lines.index("params = [") + 1
+    return "\n".join([*lines[:at], *wanted, *lines[at:]]) + "\n"
+
+
+if __name__ == "__main__":
+    for file, (text, values) in PORT.items():
+        target = MSSQL / file
+        is_call = values.get("kind") == "procedure"
+        written = with_params(target.read_text(encoding="utf-8"), text) if is_call else ported(text)
+        target.write_text(written, encoding="utf-8")

@@ -25,7 +25,8 @@ ENGINES = [name for name in READERS if name != "dm"]
 
 
 def _bindless(sql: str) -> str:
-    return sql.replace(":words", "'x'").replace(":statement", "'x'")
+    # `::oid[]` is the one thing here that sqlglot cannot read.
+    return sql.replace(":words", "'x'").replace(":statement", "'x'").replace("::oid[]", "")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
