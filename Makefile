@@ -7,7 +7,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 
-.PHONY: demo demo-postgresql test lint types architecture contract proto bench chaos lock clean check
+# What the tests and checks need: our tools, a PostgreSQL server from a wheel, Microsoft's ODBC driver for SQL Server.
+EXTRAS := dev,demo-postgresql,mssql
+
+.PHONY: demo demo-postgresql test soak lint types architecture contract proto bench lock clean check
 
 demo: $(STAMP)
 	$(BIN)/his160 demo
@@ -15,8 +18,13 @@ demo: $(STAMP)
 demo-postgresql: $(DEV)
 	$(BIN)/his160 demo --his postgresql
 
+# Two workers, a file to each at a time: the servers and sample hospitals of a file are made once.
 test: $(DEV)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+
+# The long forms of what `make test` does briefly.
+soak: $(DEV)
+	HIS160_EDITS=1000 $(BIN)/python -m pytest tests/e2e/test_reload.py
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -58,5 +66,5 @@ $(STAMP): $(VENV)/.made pyproject.toml requirements.lock
 	touch $@
 
 $(DEV): $(VENV)/.made pyproject.toml requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,demo-postgresql]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[$(EXTRAS)]'
 	touch $@ $(STAMP)

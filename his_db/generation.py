@@ -16,7 +16,15 @@ from his160.v1 import event_pb2
 from his_db import contract, registry
 from his_db.contract import ContractOperation
 from his_db.engine import Session
-from his_db.errors import AnswerTooLarge, HisChanged, HisRefused, MappingMismatch, OperationNotMapped, OutcomeUnknown
+from his_db.errors import (
+    AnswerTooLarge,
+    HisChanged,
+    HisError,
+    HisRefused,
+    MappingMismatch,
+    OperationNotMapped,
+    OutcomeUnknown,
+)
 from his_db.kind import Call, Flow, Kind, Runner
 from his_db.mapping.answer import default_not_found, page_is_keyset, reason_value
 from his_db.mapping.binding import Binder, compile_binder, entries_for, wall_clock, window_dates
@@ -111,15 +119,22 @@ class CompiledOperation:
         call = Call(request=request, now=local, key=key, lock=self.lock, page=page)
         try:
             response = self.runner.run(session, call)
+        except MappingMismatch as error:
+            raise self._after_commit(error) from None
+        try:
             for answer in self.answers:
                 answer.add(session, call, response)
-        except MappingMismatch as error:
-            if self.commits == "caller":
-                raise
-            unknown = OutcomeUnknown(f"the procedure was called and may have committed; then: {error.detail}")
-            unknown.changed = error if isinstance(error, HisChanged) else None
-            raise unknown from None
+        except HisError as error:  # also a refusal: what is done is done
+            raise self._after_commit(error) from None
         return response
+
+    def _after_commit(self, error: HisError) -> HisError:
+        """The error itself, or OutcomeUnknown where the HIS may have committed before it."""
+        if self.commits == "caller":
+            return error
+        unknown = OutcomeUnknown(f"the HIS was called and may have committed; then: {error.detail}")
+        unknown.changed = error if isinstance(error, HisChanged) else None
+        return unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,12 @@ class HttpReply:
 
 @runtime_checkable
 class Exchanger(Protocol):
-    """What a session of engine `http` has beside `his_db.engine.Session`."""
+    """What a session of engine `http` has beside `his_db.engine.Session`.
+
+    `goes_out` is false for the session of a `[[test]]`: secrets are not read for it.
+    """
+
+    goes_out: bool
 
     def exchange(self, request: HttpRequest) -> HttpReply:
         """Send and read the whole reply, whatever its status. Raises what `Engine.classify` says CONNECT about when

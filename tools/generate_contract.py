@@ -42,6 +42,17 @@ def includes() -> list[str]:
     return [f"-I{SOURCE}", f"-I{wellknown}", f"-I{common}"]
 
 
+def plugins() -> list[str]:
+    """The stub generators of this very environment, whether or not it is on PATH."""
+    found = []
+    for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc"):
+        program = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+        if program is None:
+            raise SystemExit(f"{name} is not installed: pip install mypy-protobuf")
+        found.append(f"--plugin={name}={program}")
+    return found
+
+
 def run_protoc(arguments: list[str]) -> None:
     code = protoc.main(["protoc", *includes(), *arguments, *proto_files()])
     if code != 0:
@@ -52,7 +63,8 @@ def generate(target: Path) -> None:
     """Write the package ``his160`` into ``target`` (which becomes the package's folder)."""
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
-        run_protoc([f"--python_out={out}", f"--grpc_python_out={out}", f"--mypy_out={out}", f"--mypy_grpc_out={out}"])
+        stubs = [*plugins(), f"--mypy_out={out}", f"--mypy_grpc_out={out}"]
+        run_protoc([f"--python_out={out}", f"--grpc_python_out={out}", *stubs])
         package = out / "his160"
         for folder in [package, *(path for path in package.rglob("*") if path.is_dir())]:
             (folder / "__init__.py").write_text('"""Generated from proto/his160. Do not edit."""\n', encoding="utf-8")

@@ -157,7 +157,10 @@ def _print_outcome(trial: Trial) -> None:
             "WARNING: it was committed, the rehearsal could not undo it",
         )
     elif trial.committed is None:
-        say("未开始写入事务", "no write transaction was left to judge")
+        say(
+            "无法判断是否已提交，请到 HIS 中核对",
+            "it cannot be told whether something was committed: look into the HIS",
+        )
     else:
         say("已回滚，数据未改变（序列号除外）", "rolled back; nothing stays but used sequence numbers")
 

@@ -43,6 +43,8 @@ class CatalogueReader(Protocol):
 
     statements: ClassVar[Mapping[str, str]]
     """Every statement it may send, by purpose."""
+    plans_writes_read_only: ClassVar[bool]
+    """Whether a read-only session may ask for the plan of a writing statement."""
 
     def read(self, session: Session) -> Catalogue:
         """All that the login can see."""

@@ -39,6 +39,8 @@ class HttpFault(Exception):
 class HttpSession:
     """See `his_db.engine.Session` and `his_db.http_exchange.Exchanger`. There are no transactions."""
 
+    goes_out = True
+
     def __init__(self, engine: HttpEngine, patience: float) -> None:
         self._engine = engine
         self._patience = patience

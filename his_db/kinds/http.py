@@ -55,7 +55,9 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _TARGET: Final = re.compile(r"(?:[/?][\x21-\x7e]*)?")
 _REFERENCE: Final = re.compile(r"@(?:env:[A-Za-z_]\w*|file:.+)")
 _SECRET: Final = re.compile(
-    r"auth|token|secret|password|passwd|api-?key|app-?key|sign|cookie|credential", re.IGNORECASE
+    r"(?:^|[-_])(?:auth|authorization|token|secret|password|passwd|(?:api|app|access)[-_]?key|sign|signature|cookie"
+    r"|credentials?)(?:$|[-_])",
+    re.IGNORECASE,
 )
 _OWN: Final = frozenset({"content-length", "transfer-encoding", "host", "connection"})
 _TYPES: Final = {
@@ -243,7 +245,8 @@ class _HttpRunner:
     def run(self, session: Session, call: Call) -> Message:
         if not isinstance(session, Exchanger):
             raise HisUnavailable(f"{self._label}: the source is no HTTP source")
-        received = session.exchange(self._request(self._binder.values(call, Flow())))
+        secrets = self._secrets if session.goes_out else {}
+        received = session.exchange(self._request(self._binder.values(call, Flow()), secrets))
         self._judge_status(received.status)
         try:
             reply = self._parsed(received)
@@ -251,9 +254,9 @@ class _HttpRunner:
             raise MappingMismatch(f"{self._label}: the reply {error}") from None
         if self._outcome is not None:
             self._outcome.judge(reply.value)
-        return self._plan.answer(call, tuple(table.rows(reply) for table in self._tables))
+        return self._plan.answer(call, tuple(table.rows(reply) for table in self._tables), done=not self._is_read)
 
-    def _request(self, values: Mapping[str, Any]) -> HttpRequest:
+    def _request(self, values: Mapping[str, Any], secrets: Mapping[str, str]) -> HttpRequest:
         """Raises HisRefused (INVALID_REQUEST) for a value that cannot be sent: nothing was sent."""
         try:
             body = self._body.fill(values).encode(self._charset) if self._body is not None else b""
@@ -264,7 +267,7 @@ class _HttpRunner:
         except UnicodeEncodeError:
             detail = f"{self._label}: a value holds a character that {self._charset} does not have"
             raise HisRefused(reason_pb2.REASON_INVALID_REQUEST, detail) from None
-        headers += [(name, self._secret(reference)) for name, reference in self._secrets.items()]
+        headers += [(name, self._secret(reference)) for name, reference in secrets.items()]
         return HttpRequest(self._method, target, tuple(headers), body)
 
     def _secret(self, reference: str) -> str:

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from his_db.document.finding import Words
 from his_db.document.shape import Field, Text
 from his_db.engine import Parameter, ParameterKind, ProcedurePlan, ProcedureResult, Rows, Session
-from his_db.errors import MappingMismatch
+from his_db.errors import HisChanged, MappingMismatch
 from his_db.kind import Call, Flow, Runner
 from his_db.mapping.answer import ResultPlan
 from his_db.mapping.binding import compile_binder
@@ -92,7 +92,7 @@ def _plain(name: str) -> str:
 
 
 class _ProcedureRunner:
-    __slots__ = ("_binder", "_cursors", "_label", "_outcome", "_outs", "_plan", "_procedure")
+    __slots__ = ("_binder", "_commits", "_cursors", "_label", "_outcome", "_outs", "_plan", "_procedure")
 
     def __init__(self, mapping: OperationMapping) -> None:
         values = mapping.values
@@ -114,6 +114,7 @@ class _ProcedureRunner:
         self._plan = ResultPlan(mapping)
         is_read = mapping.operation.is_read
         self._outcome = Outcome(values["outcome"], self._label, is_read=is_read) if "outcome" in values else None
+        self._commits = not is_read and values["commits"] != "caller"
         self._cursors = tuple(_plain(param.name) for param in mapping.params if _is_cursor(param))
         outs = (param.name for param in mapping.params if param.direction != "in" and not _is_cursor(param))
         self._outs = frozenset(_plain(name) for name in outs)
@@ -125,12 +126,12 @@ class _ProcedureRunner:
         missing = self._outs - {_plain(name) for name in out}
         if missing:
             names = ", ".join(sorted(missing))
-            raise MappingMismatch(f"{self._label}: the procedure gave no value for the parameter {names}")
+            raise HisChanged(f"{self._label}: the procedure gave no value for the parameter {names}")
         result = ProcedureResult(out, tuple(_named(rows) for rows in found.sets))
         if self._outcome is not None:
             self._outcome.judge(lambda source: self._value(source, result))
         # A result may also name IN parameters: many procedures answer keys only, and what was sent is what they keep.
-        return self._plan.answer(call, result.sets, result.out, given, cursors=self._cursors)
+        return self._plan.answer(call, result.sets, result.out, given, cursors=self._cursors, done=self._commits)
 
     def _value(self, source: Any, result: ProcedureResult) -> Any:
         """A parameter, or `{ column = … }` of the first row of the first set that has it."""

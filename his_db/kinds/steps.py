@@ -127,7 +127,7 @@ def _check_steps(mapping: OperationMapping, report: Reporter) -> dict[str, State
 
 def _check_step_values(mapping: OperationMapping, facts: StatementFacts, before: list[str], report: Reporter) -> None:
     selects = {item["name"] for item in mapping.values["step"] if is_select(mapping.sql(item))}
-    for param in entries_for(binds(facts.sql), mapping.params):
+    for param in entries_for(binds(facts.sql, mapping.engine), mapping.params):
         step = param.step.partition(".")[0]
         if step and (step not in before or step not in selects):
             _unknown_step(step, [name for name in before if name in selects], (*param.path, "step"), report)

@@ -78,15 +78,23 @@ class ResultPlan:
         out: Mapping[str, Any] | None = None,
         sent: Mapping[str, Any] | None = None,
         cursors: Sequence[str] = (),
+        done: bool = False,
     ) -> Message:
         """The response. `out` and `sent`: OUT and IN parameters of a procedure, each like a column with one row.
         `cursors`: lower-case names of its REF CURSOR parameters, whose rows are the first `sets` in this order.
+        `done`: a write is committed already, so that a missing row is no refusal any more, but a mismatch.
 
         Raises HisRefused (not found), MappingMismatch, AnswerTooLarge.
         """
         response = self._operation.response_class()
-        for result in self._results:
-            result.fill(response, call, _Given(sets, _folded(out or {}), _folded(sent or {}), cursors))
+        given = _Given(sets, _folded(out or {}), _folded(sent or {}), cursors)
+        try:
+            for result in self._results:
+                result.fill(response, call, given)
+        except (HisRefused, AnswerTooLarge) as error:
+            if done:
+                raise MappingMismatch(f"the HIS did it, and then: {error.detail}") from None
+            raise
         return response
 
 
@@ -144,6 +152,8 @@ class _Result:
         if self._segments is not None and rows:
             if len(rows) <= MAX_ROWS:
                 rows = self._segments.expand(found.columns, rows, build)
+            if getattr(call.request, "free_only", False):  # no SQL can leave out a segment
+                rows = [slot for slot in rows if slot["free_count"]]
             build = _as_it_is
         if not is_keyset and len(rows) > MAX_ROWS:
             raise AnswerTooLarge(f"{self._name}: more than {MAX_ROWS} rows; ask for less, or page in the SQL")

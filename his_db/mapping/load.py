@@ -16,7 +16,7 @@ from his_db.document.located import Path as KeyPath
 from his_db.document.problem import DocumentError, Place, Problem, Problems
 from his_db.document.shape import TableOf, check_shape
 from his_db.kind import Kind
-from his_db.mapping import grammar
+from his_db.mapping import grammar, national_codes
 from his_db.mapping.check_codes import check_map
 from his_db.mapping.check_operation import check_among, check_operation, check_source
 from his_db.mapping.check_report import check_report
@@ -123,6 +123,10 @@ class _Loader:
         for document in self.documents:
             if "codes" in document.data:
                 self._codes(document)
+        for at, text in enumerate(national_codes.TEXTS):
+            document = parse_document(text, f"(national codes {at + 1})")
+            codes = codes_of(document, check_shape(document, grammar.CODES_FILE, Problems()))
+            self.codes.setdefault(codes.name, codes)
         # Codes first: whether a code map exists can be said only when all of them are read.
         for document in others:
             if "operation" in document.data:

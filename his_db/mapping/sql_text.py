@@ -9,28 +9,31 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-_TOKEN: Final = re.compile(
-    r"""
-      (?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))
-    | (?P<string>[NnUu]?'(?:[^']|'')*(?:'|\Z)
-        | \$(?P<tag>[A-Za-z_]*)\$.*?(?:\$(?P=tag)\$|\Z))
-    | (?P<name>"(?:[^"]|"")*(?:"|\Z)|`[^`]*(?:`|\Z)|\[[A-Za-z_\u4e00-\u9fff][^\]\n]*\])
-    | (?P<cast>::)
-    | (?P<assign>:=)
-    | (?P<bind>(?<![\w:]):[A-Za-z_]\w*)
-    | (?P<word>[@#]{0,2}[^\W\d][\w$#]*)
-    | (?P<end>;)
-    | (?P<space>\s+)
-    | (?P<other>\d+|.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+
+def _scanner(strings: str, comments: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"""
+          (?P<comment>{comments}|/\*.*?(?:\*/|\Z))
+        | (?P<string>{strings}
+            | \$(?P<tag>[A-Za-z_]*)\$.*?(?:\$(?P=tag)\$|\Z))
+        | (?P<name>"(?:[^"]|"")*(?:"|\Z)|`[^`]*(?:`|\Z)|\[[A-Za-z_\u4e00-\u9fff][^\]\n]*\])
+        | (?P<cast>::)
+        | (?P<assign>:=)
+        | (?P<bind>(?<![\w:]):[A-Za-z_]\w*)
+        | (?P<word>[@#]{{0,2}}[^\W\d][\w$#]*)
+        | (?P<end>;)
+        | (?P<space>\s+)
+        | (?P<other>\d+|.)
+        """,
+        re.VERBOSE | re.DOTALL,
+    )
+
+
+_TOKEN: Final = _scanner(r"[NnUu]?'(?:[^']|'')*(?:'|\Z)", r"--[^\n]*")
 # MySQL and MariaDB: a backslash escapes inside quotes, double quotes are a string, # begins a comment.
-_MYSQL: Final = re.compile(
-    _TOKEN.pattern.replace(
-        r"[NnUu]?'(?:[^']|'')*(?:'|\Z)", r"""[NnUu]?'(?:[^'\\]|\\.|'')*(?:'|\Z)|"(?:[^"\\]|\\.|"")*(?:"|\Z)"""
-    ).replace(r"--[^\n]*", r"--[^\n]*|\#[^\n]*"),
-    re.VERBOSE | re.DOTALL,
+_MYSQL: Final = _scanner(
+    r"""[NnUu]?'(?:[^'\\]|\\.|'')*(?:'|\Z)|"(?:[^"\\]|\\.|"")*(?:"|\Z)""",
+    r"--[^\n]*|\#[^\n]*",
 )
 _WRITES: Final = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 _BIND_IN_STRING: Final = re.compile(r"'\s*%?:([A-Za-z_]\w*)%?\s*'")

@@ -16,6 +16,8 @@ _TYPES: Final = {"json": "application/json", "form": "application/json"}
 class ScriptedSession:
     """See `his_db.engine.Session` and `his_db.http_exchange.Exchanger`. One for each test."""
 
+    goes_out = False
+
     def __init__(self, test: TrialSpec, mapping: OperationMapping, answers: Sequence[OperationMapping]) -> None:
         self._test = test.values
         self._mapping = mapping
@@ -24,7 +26,6 @@ class ScriptedSession:
         self._steps = {mapping.sql(item): item for item in reversed(mapping.values.get("step", []))}
         self._diagnoses = {mapping.sql(item): at for at, item in enumerate(mapping.values.get("diagnosis", []), 1)}
         self.sent: list[Mapping[str, Any]] = []
-        self.requests: list[HttpRequest] = []
 
     def run(self, sql: str, values: Mapping[str, Any], *, max_rows: int) -> Rows:
         """A step by its name, a diagnosis by its number, else the operation's own rows, then those of its answers."""
@@ -74,12 +75,13 @@ class ScriptedSession:
 
     def exchange(self, request: HttpRequest) -> HttpReply:
         """`reply` with `status`."""
-        self.requests.append(request)
         values = self._mapping.values
+        body = request.body.decode(values["charset"])
+        self.sent.append({"path": request.target, "body": body, **dict(request.headers)})
         kind = _TYPES.get(values.get("reply", values["format"]), "text/xml")
         charset = values["charset"]
-        body = self._test.get("reply", "").encode(charset)
-        return HttpReply(self._test.get("status", 200), f"{kind}; charset={charset}", body)
+        reply = self._test.get("reply", "").encode(charset)
+        return HttpReply(self._test.get("status", 200), f"{kind}; charset={charset}", reply)
 
     def begin(self) -> None:
         """See the port."""

@@ -15,7 +15,7 @@ from his_db.engine import Fault
 from his_db.mapping.finding import Reporter, did_you_mean
 from his_db.mapping.model import OperationMapping, ResultSpec, WatchMapping
 from his_db.workbench.made_up import generated_statements, values_for
-from his_db.workbench.site import Connection, Site
+from his_db.workbench.site import Connection, Site, planning
 from his_db.workbench.usage import StatementUse, Use
 
 
@@ -44,11 +44,12 @@ def _texts(site: Site, use: Use, statement: StatementUse) -> list[tuple[str, dic
 def _one(
     connection: Connection, use: Use, statement: StatementUse, sql: str, values: dict[str, Any], report: Reporter
 ) -> bool:
-    engine, reader, session = connection.engine, connection.reader, connection.session
+    engine, reader = connection.engine, connection.reader
     try:
-        if not statement.is_select:
-            return reader.prepare(session, sql, values)
-        columns = reader.describe(session, sql, values)
+        with planning(connection, is_select=statement.only_reads) as session:
+            if not statement.only_reads:
+                return reader.prepare(session, sql, values)
+            columns = reader.describe(session, sql, values)
     except engine.driver_errors as error:
         if engine.classify(error, sent=True) in {Fault.CONNECT, Fault.LOST}:
             raise connection.failed(error) from None

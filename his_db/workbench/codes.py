@@ -23,6 +23,5 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "H600": "the database refuses the statement",
         "H601": "the statement does not give this column",
         "H602": "the statement cannot be rehearsed on this engine",
-        "H603": "the procedure cannot be found by its parameters",
     }
 )

@@ -13,7 +13,7 @@ from his_db.mapping.sql_text import words
 from his_db.source import DEFAULT_LANES
 from his_db.workbench.grants import body_rights
 from his_db.workbench.made_up import generated_statements, values_for
-from his_db.workbench.site import Connection, Site, connected
+from his_db.workbench.site import Connection, Site, connected, planning
 from his_db.workbench.usage import Use, touched, uses_of
 
 
@@ -177,7 +177,8 @@ def _plans(site: Site, connection: Connection, use: Use) -> tuple[tuple[str, ...
         )
         for sql, values in texts[:1]:
             try:
-                plan = connection.reader.explain(connection.session, sql, values)
+                with planning(connection, is_select=statement.only_reads) as session:
+                    plan = connection.reader.explain(session, sql, values)
             except connection.engine.driver_errors as error:
                 notes.append(f"no plan / 无法取得执行计划: {connection.engine.describe(error)}")
                 continue

@@ -133,7 +133,8 @@ class RecordingSession:
                 self._inner.run(self._savepoint[1], {}, max_rows=0)
                 self._record.committed = bool(self._record.committed)
             except self._engine.driver_errors:
-                self._record.committed = True
+                # After an error the server may have ended the transaction by itself (XACT_ABORT of SQL Server).
+                self._record.committed = True if self._fault is None else self._record.committed
         self._inner.rollback()
 
     def alive(self) -> bool:

@@ -95,6 +95,22 @@ def connected(settings: SourceSettings) -> Iterator[Connection]:
         engine.dispose()
 
 
+@contextmanager
+def planning(connection: Connection, *, is_select: bool) -> Iterator[Session]:
+    """A session in which a statement can be planned: the read-only one, or where that refuses to plan a write
+    (MySQL), one with a transaction that is rolled back. Raises the driver's exceptions."""
+    if is_select or connection.reader.plans_writes_read_only:
+        yield connection.session
+        return
+    session = connection.engine.open(read_only=False)
+    try:
+        session.begin()
+        yield session
+        session.rollback()
+    finally:
+        session.close()
+
+
 def catalogues(site: Site, names: set[str]) -> dict[str, Catalogue]:
     """The catalogues of the sources named. Raises SourceFailed, KeyError for a source that is not there."""
     found: dict[str, Catalogue] = {}

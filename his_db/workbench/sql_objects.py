@@ -67,10 +67,13 @@ def objects_of(sql: str, engine: str) -> SqlObjects:
         return SqlObjects(understood=False)
     derived = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
     tables: dict[str, set[str]] = {}
+    pseudo = {id(alias): real for alias, real in _alias_targets(tree)}
     for node in tree.find_all(exp.Table):
-        name = _table_name(node)
+        name = _table_name(pseudo.get(id(node), node))
         if name and not (name.lower() in derived and "." not in name):
             tables.setdefault(name, set()).update(_rights(node))
+    for name in _also_updated(tree):
+        tables.setdefault(name, set()).add("UPDATE")
     columns = [ref for node in tree.find_all(exp.Column) if (ref := _reference(node, derived)) is not None]
     columns.extend(_inserted(tree))
     filters = [
@@ -126,6 +129,26 @@ def _rights(node: exp.Table) -> set[str]:
     return {"SELECT", "UPDATE"} if locks else {"SELECT"}
 
 
+def _alias_targets(tree: Any) -> Iterator[tuple[exp.Table, exp.Table]]:
+    """`UPDATE k SET … FROM dbo.YY k` of SQL Server: the target is an alias of a table that follows."""
+    for level in tree.find_all(exp.Update, exp.Delete):
+        tables = [node for node in level.find_all(exp.Table) if _level(node) is level]
+        named = {node.alias.lower(): node for node in tables if node.alias}
+        for node in tables:
+            if not node.alias and "." not in _table_name(node) and node.name.lower() in named:
+                yield node, named[node.name.lower()]
+
+
+def _also_updated(tree: Any) -> Iterator[str]:
+    """`UPDATE a x JOIN b y SET x.… = 1, y.… = 2` of MySQL changes both."""
+    for update in tree.find_all(exp.Update):
+        known = dict(_sources_of(update))
+        for change in update.expressions:
+            left = change.this if isinstance(change, exp.EQ) else None
+            if isinstance(left, exp.Column) and left.table and known.get(left.table.lower()):
+                yield known[left.table.lower()]
+
+
 def _level(node: Any) -> Any:
     return node.find_ancestor(*_LEVELS)
 
@@ -133,8 +156,9 @@ def _level(node: Any) -> Any:
 def _sources_of(level: Any) -> tuple[tuple[str, str], ...]:
     """(alias, table name or "") of what a SELECT or DML reads from, directly."""
     found: list[tuple[str, str]] = []
+    pseudo = {id(alias) for alias, _ in _alias_targets(level)}
     for node in level.find_all(exp.Table, exp.Subquery, exp.Lateral, exp.Unnest):
-        if _level(node) is not level:
+        if _level(node) is not level or id(node) in pseudo:
             continue
         if isinstance(node, exp.Table):
             found.append((node.alias_or_name.lower(), _table_name(node)))

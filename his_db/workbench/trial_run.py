@@ -161,7 +161,11 @@ async def _rehearse(
     changed = [probe.name for (probe, _), one, two in zip(probes, before, after, strict=True) if one != two]
     trial = _trial(mapping, record, answer, error, began, reads=reads)
     evidence = _evidence(record, changed, len(probes))
-    committed = True if changed else record.committed
+    committed = record.committed
+    if changed:
+        committed = True
+    elif record.committed and error is not None:
+        committed = None  # a refusal that ended the transaction itself has more likely rolled back
     return Trial(
         trial.operation, trial.steps, trial.message, trial.error, trial.milliseconds, committed, tuple(evidence)
     )

@@ -23,6 +23,11 @@ class StatementUse:
     objects: SqlObjects
     is_select: bool
 
+    @property
+    def only_reads(self) -> bool:
+        """A SELECT that locks nothing."""
+        return self.is_select and not any("UPDATE" in rights for rights in self.objects.tables.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Use:

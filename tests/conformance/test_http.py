@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from his160.v1 import appointment_pb2, catalog_pb2, reason_pb2
 
 from his_db.access import HisAccess
@@ -339,6 +345,7 @@ async def test_form_and_status_as_outcome(desk: tuple[Desk, int], tmp_path: Path
         (json_answer({"code": None}), OutcomeUnknown),
         (json_answer({}), OutcomeUnknown),
         (json_answer([1]), OutcomeUnknown),
+        (json_answer({"code": 0, "data": {"lock": []}}), OutcomeUnknown),
         (json_answer(DONE, 409), HisRefused),
         (json_answer(DONE, 400), HisRefused),
         (json_answer(DONE, 401), HisUnavailable),
@@ -525,3 +532,61 @@ def test_base_url() -> None:
     for url in ("ftp://h/x", "http://u:p@h/", "http://h/?a=1"):
         with pytest.raises(ValueError, match="base_url"):
             HttpEngine(SourceSettings(name="x", engine="http", database=url))
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """A self-signed certificate for 127.0.0.1 with its key, in one PEM file; it is its own CA."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = folder / f"{name}.pem"
+    path.write_bytes(secret + pem)
+    return path
+
+
+def test_tls_by_the_hospitals_own_ca(tmp_path: Path) -> None:
+    ours, foreign = certificate(tmp_path, "ours"), certificate(tmp_path, "foreign")
+    found = Desk(json_answer(DONE))
+    server = Server(("127.0.0.1", 0), type("Bound", (Handler,), {"desk": found}))
+    server.desk = found
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ours)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        url = f"https://127.0.0.1:{server.server_address[1]}/his"
+        given = SourceSettings(name="pay", engine="http", database=url, options={"ca_file": str(ours)})
+        engine = HttpEngine(given)
+        session = engine.open(read_only=True)
+        for _ in range(3):
+            assert session.exchange(HttpRequest("POST", "/x", body=b"{}")).status == 200
+            assert session.ping()
+        session.close()
+        engine.dispose()
+        assert engine.server_version(session) == "HTTPS interface"
+        strange = HttpEngine(replace(given, options={"ca_file": str(foreign)}))
+        with pytest.raises(Exception, match="no connection") as caught:
+            strange.open(read_only=True)
+        assert strange.classify(caught.value, sent=False) is Fault.CONNECT
+        strange.dispose()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

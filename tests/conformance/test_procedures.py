@@ -163,3 +163,57 @@ def test_cursors_of_postgresql(tmp_path: Path, postgresql_database: Callable[[],
     finally:
         session.close()
         engine.dispose()
+
+
+COMMITTED = """
+schema = 1
+operation = "AppointmentService.CancelAppointment"
+kind = "procedure"
+object = "usp_qx"
+commits = "{commits}"
+params = [ {{ name = "@ddh", from = "order_no" }}, {{ name = "@rc", dir = "return" }} ]
+{answer}
+[outcome]
+from = "@rc"
+ok = [0]
+errors = [ {{ is = 1, reason = "ALREADY_PAID" }} ]
+otherwise = "unknown"
+{result}
+"""
+RESULT = """
+[[result]]
+fields = [ { to = "appointment.appointment_id", column = "id" }, { to = "appointment.state", column = "zt" } ]
+"""
+GET = """
+schema = 1
+operation = "AppointmentService.GetAppointment"
+kind = "query"
+sql = "SELECT id, zt FROM t WHERE id = :order_no"
+"""
+
+
+class Empty(Scripted):
+    """And every SELECT gives nothing."""
+
+    def run(self, sql: str, values: Any, *, max_rows: int) -> Rows:
+        return Rows(("id", "zt"), [], -1)
+
+
+@pytest.mark.parametrize("commits", ["caller", "procedure", "unknown"])
+@pytest.mark.parametrize("by_answer", [False, True])
+def test_nothing_to_answer_with_after_a_commit_is_no_refusal(tmp_path: Path, commits: str, by_answer: bool) -> None:
+    answer = 'answer = { read = "AppointmentService.GetAppointment", to = "appointment" }' if by_answer else ""
+    text = COMMITTED.format(commits=commits, answer="", result="" if by_answer else RESULT)
+    text = text.replace("kind =", f"{answer}\nkind =", 1)
+    (tmp_path / "a.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "b.toml").write_text(GET + RESULT, encoding="utf-8")
+    found = load_mapping_set(tmp_path, sources={"his": "mssql"}, timezone="Asia/Shanghai")
+    compiled = compile_generation(found).operation("AppointmentService.CancelAppointment")
+    request = appointment_pb2.CancelAppointmentRequest(request_id="r", order_no="T1")
+    session: Any = Empty(Rows(("id", "zt"), [], -1), **{"@rc": 0})
+    with pytest.raises(HisRefused if commits == "caller" else OutcomeUnknown) as caught:
+        compiled.run(session, request, now=NOW)
+    assert type(caught.value) is (HisRefused if commits == "caller" else OutcomeUnknown)
+    refused: Any = Empty(**{"@rc": 1})
+    with pytest.raises(HisRefused):
+        compiled.run(refused, request, now=NOW)

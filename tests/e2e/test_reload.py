@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import gc
 import re
 import shutil
@@ -29,7 +30,7 @@ from his_db.mapping.load import load_mapping_set
 from his_db.registry import load_sample
 from his_db.sample import SMALL, hospital_now
 
-EDITS = 1000
+EDITS = int(os.environ.get("HIS160_EDITS", "150"))  # `make soak` does the full thousand
 WAIT = 30.0
 PACK = packs_folder() / "zebone" / "mappings"
 CONFIG = """\

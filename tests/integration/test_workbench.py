@@ -158,9 +158,7 @@ def test_parameters_that_do_not_fit(winning: Site) -> None:
     assert {p.place.file for p in found} == {"appointment/unlock_slot.toml"}
 
 
-def test_a_polled_column_without_an_index_is_a_warning(
-    winning: Site, altered: Callable[[str, str], None]
-) -> None:
+def test_a_polled_column_without_an_index_is_a_warning(winning: Site, altered: Callable[[str, str], None]) -> None:
     altered("DROP INDEX his.idx_ghyyk_rq", "CREATE INDEX idx_ghyyk_rq ON his.gh_ghyyk (yyrq)")
     found = [p for p in check_online(winning, winning.load()).problems if p.code == "H510"]
     assert [p.place.file for p in found] == ["watch/orders.toml"]
@@ -239,9 +237,7 @@ def test_a_rehearsed_step_mapping_leaves_nothing(zebone: Site) -> None:
             "AND s.DATE_WORK > ? ORDER BY s.DATE_WORK DESC",
             (f"{hospital_now():%Y-%m-%d 23}",),
         ).fetchone()
-    found = rehearsed(
-        zebone, "AppointmentService.LockSlot", order_no="T-rehearsal", slot_id=slot, schedule_id=schedule
-    )
+    found = rehearsed(zebone, "AppointmentService.LockSlot", order_no="T-rehearsal", slot_id=slot, schedule_id=schedule)
     assert found.error is None, found.error
     assert found.committed is False
     assert any(step.sets and step.sets[0].changed == 1 for step in found.steps)
@@ -384,7 +380,7 @@ async def test_every_operation_of_the_pack_runs_as_the_granted_role(winning: Sit
             document_type="01",
             document_no="11010119900307" + secrets.token_hex(2)[:3].translate(str.maketrans("abcdef", "123456")) + "X",
             birthday="1990-03-07",
-            sex="MALE",
+            sex="1",
         )
         await write("AppointmentService.LockSlot", order_no=order, slot_id=slot, schedule_id=slot, patient_id=patient)
         await write("AppointmentService.UnlockSlot", order_no=order)
@@ -432,9 +428,7 @@ def free_patient(site: Site) -> str:
 # -- drift, impact, discover, scaffold ----------------------------------------------------------------------
 
 
-def test_drift_degrades_what_is_concerned_and_nothing_else(
-    winning: Site, altered: Callable[[str, str], None]
-) -> None:
+def test_drift_degrades_what_is_concerned_and_nothing_else(winning: Site, altered: Callable[[str, str], None]) -> None:
     assert read_lock(winning.folder) is None
     lock = lock_of(winning, winning.load())
     write_lock(winning.folder, lock)
@@ -463,7 +457,9 @@ def test_a_longer_text_and_a_new_body_are_notices(winning: Site, altered: Callab
         "CREATE OR REPLACE FUNCTION his.fn_config(p_id varchar, p_default varchar) RETURNS varchar LANGUAGE sql STABLE "
         "AS $$ SELECT COALESCE((SELECT config FROM his.yy_config WHERE id = p_id), p_default) $$",
     )
-    altered("ALTER TABLE his.sf_brxxk ALTER lxdz TYPE varchar(200)", "ALTER TABLE his.sf_brxxk ALTER lxdz TYPE varchar(128)")
+    altered(
+        "ALTER TABLE his.sf_brxxk ALTER lxdz TYPE varchar(200)", "ALTER TABLE his.sf_brxxk ALTER lxdz TYPE varchar(128)"
+    )
     changes = compare(old, lock_of(winning, winning.load(), old))
     assert degraded(changes) == ()
     assert [(change.object, change.what) for change in changes] == [("his.sf_brxxk", "column")]
@@ -557,7 +553,9 @@ def test_a_scaffold_of_a_procedure_knows_its_parameters(winning: Site) -> None:
 def test_mariadb_catalogue(mariadb_server: MariadbServer) -> None:
     with mariadb_server.database() as settings:
         with mariadb_server.connect(settings.database) as admin, admin.cursor() as cursor:
-            cursor.execute("CREATE TABLE MS_GHKS (KSDM BIGINT PRIMARY KEY COMMENT '科室代码', KSMC VARCHAR(40)) COMMENT '挂号科室'")
+            cursor.execute(
+                "CREATE TABLE MS_GHKS (KSDM BIGINT PRIMARY KEY COMMENT '科室代码', KSMC VARCHAR(40)) COMMENT '挂号科室'"
+            )
             cursor.execute("CREATE PROCEDURE usp_x(IN p_a INT, OUT o_b VARCHAR(20)) SET o_b = 'x'")
         with connected(settings) as connection:
             assert connection.reader.charset(connection.session) == ""
@@ -570,3 +568,49 @@ def test_mariadb_catalogue(mariadb_server: MariadbServer) -> None:
         assert [(p.name, p.direction) for p in routine.parameters] == [("p_a", "in"), ("o_b", "out")]
         assert found.has(Name(settings.database.lower(), "ms_ghks"), "UPDATE")
         assert plan.lines
+
+
+@pytest.fixture(scope="module")
+def bsoft(mariadb_server: MariadbServer) -> Iterator[Site]:
+    """The pack on its sample HIS on MariaDB."""
+    with mariadb_server.database() as at:
+        secret = f":{at.password}" if at.password else ""
+        url = f"mysql+pymysql://{at.user}{secret}@{at.host or '127.0.0.1'}:{at.port or 3306}/{at.database}"
+        load_sample("bsoft").create(url, today=hospital_now().date(), size=SMALL)
+        yield Site(PACKS / "bsoft" / "mappings", {"his": at})
+
+
+def test_the_mysql_pack_has_no_errors_online_and_deep_and_is_discovered(bsoft: Site) -> None:
+    """Writing statements are planned in a transaction that is rolled back; discover was not made for this pack."""
+    found = check_online(bsoft, bsoft.load(), deep=True)
+    assert codes(found) == [], found.problems.render("en")
+    with connected(bsoft.sources["his"]) as connection:
+        tables = discover(connection.catalogue())
+    database = bsoft.sources["his"].database
+    for subject, table in (
+        ("department", "MS_GHKS"),
+        ("doctor", "GY_YGDM"),
+        ("schedule", "MS_YSPB"),
+        ("patient", "MS_BRDA"),
+        ("appointment", "MS_YYGH"),
+        ("payment", "MS_MZXX"),
+    ):
+        assert f"{database}.{table}" in [match.table for match in tables[subject]], subject
+
+
+def test_grants_of_the_mysql_pack_are_enough(bsoft: Site, mariadb_server: MariadbServer) -> None:
+    account, password = f"u{secrets.token_hex(4)}", secrets.token_hex(8)
+    script = grants(bsoft, bsoft.load(), account=f"{account}@%")["his"]
+    with mariadb_server.connect() as admin, admin.cursor() as cursor:
+        cursor.execute(f"CREATE USER '{account}'@'%' IDENTIFIED BY '{password}'")
+        try:
+            for statement in script.statements:
+                cursor.execute(statement)
+            site = dataclasses.replace(
+                bsoft, sources={"his": dataclasses.replace(bsoft.sources["his"], user=account, password=password)}
+            )
+            found = check_online(site, site.load(), deep=True)
+            assert not {"H508", "H509", "H511"} & set(codes(found, errors_only=False)), found.problems.render("en")
+            assert codes(found) == [], found.problems.render("en")
+        finally:
+            cursor.execute(f"DROP USER '{account}'@'%'")

@@ -16,6 +16,8 @@ from his_db.catalogue.assemble import assemble
 from his_db.catalogue.model import Catalogue, Login
 from his_db.catalogue.reader import CHINESE, Plan, charset_answer, rows_of
 from his_db.engine import Session
+from his_db.held_connection import CallError
+from his_db.mapping.sql_text import tokens
 
 _TYPE: Final = (
     "y.name + CASE WHEN y.name IN ('nchar', 'nvarchar') AND c.max_length > 0 "
@@ -92,7 +94,7 @@ STATEMENTS: Final[Mapping[str, str]] = {
 }
 
 
-class DescribeRefused(Exception):
+class DescribeRefused(CallError):
     """SQL Server could not make sense of a statement; the text is its own and names objects, never values."""
 
 
@@ -100,6 +102,7 @@ class MssqlReader:
     """See the port."""
 
     statements: ClassVar[Mapping[str, str]] = STATEMENTS
+    plans_writes_read_only: ClassVar[bool] = True
 
     def read(self, session: Session) -> Catalogue:
         """See the port. An OUTPUT parameter of SQL Server is always INOUT; CHECKs treat it as either.
@@ -142,6 +145,4 @@ class MssqlReader:
 
 
 def _with_nulls(sql: str) -> str:
-    from his_db.mapping.sql_text import tokens  # the scanner of the mapping language
-
     return "".join("NULL" if token.sort == "bind" else token.text for token in tokens(sql))

@@ -60,6 +60,7 @@ class MysqlReader:
     """See the port."""
 
     statements: ClassVar[Mapping[str, str]] = STATEMENTS
+    plans_writes_read_only: ClassVar[bool] = False
 
     def read(self, session: Session) -> Catalogue:
         """See the port."""

@@ -94,6 +94,7 @@ class OracleReader:
     """See the port."""
 
     statements: ClassVar[Mapping[str, str]] = STATEMENTS
+    plans_writes_read_only: ClassVar[bool] = True
 
     def read(self, session: Session) -> Catalogue:
         """See the port. A right on a package is a right on each of its procedures; a synonym is its target."""

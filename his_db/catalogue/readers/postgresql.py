@@ -92,6 +92,7 @@ class PostgresqlReader:
     """See the port."""
 
     statements: ClassVar[Mapping[str, str]] = STATEMENTS
+    plans_writes_read_only: ClassVar[bool] = True
 
     def read(self, session: Session) -> Catalogue:
         """See the port."""

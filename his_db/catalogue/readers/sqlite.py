@@ -46,6 +46,7 @@ class SqliteReader:
     """See the port."""
 
     statements: ClassVar[Mapping[str, str]] = STATEMENTS
+    plans_writes_read_only: ClassVar[bool] = True
 
     def read(self, session: Session) -> Catalogue:
         """See the port. The file's owner may do everything, so every table has every right."""

@@ -346,6 +346,9 @@ def test_segments_page_by_slot_and_keep_a_stop(tmp_path: Path) -> None:
         request.page_token = page.next_page_token
     assert seen == [f"P#08{minute:02}" for minute in range(0, 60, 10)]
     request.page_token = ""
+    request.free_only = True
+    assert not operation.run(session(columns, [("P", "FREE", "0800", "0900", 0)]), request, now=NOW).slots  # type: ignore[attr-defined]
+    request.free_only = False
     stopped: Any = operation.run(session(columns, [("P", "SUSPENDED", "0800", "0810", 1)]), request, now=NOW)
     assert [(slot.state, slot.free_count) for slot in stopped.slots] == [(common_pb2.SLOT_STATE_SUSPENDED, 0)]
     assert not operation.run(session(columns, []), request, now=NOW).slots  # type: ignore[attr-defined]
@@ -498,3 +501,15 @@ def test_a_code_map_that_lacks_values_is_told(tmp_path: Path) -> None:
     except DocumentError as error:
         warnings = error.problems  # type: ignore[assignment]
     assert "H234" in {problem.code for problem in warnings}
+
+
+def test_national_codes_are_there_and_can_be_replaced(tmp_path: Path) -> None:
+    codes = load(tmp_path, SLOTS, STATE).site.codes
+    assert {"gb_sex", "insurance_document_type", "state"} <= codes.keys()
+    own = STATE.replace('codes = "state"', 'codes = "gb_sex"')
+    (tmp_path / "own.toml").write_text(own, encoding="utf-8")
+    assert load(tmp_path, SLOTS, STATE).site.codes["gb_sex"].pairs[0].value == "FREE"
+    for codes_map in codes.values():
+        back = [str(pair.value) for pair in codes_map.pairs if pair.back]
+        assert len(back) == len(set(back))
+        assert len({pair.his for pair in codes_map.pairs}) == len(codes_map.pairs)

@@ -114,6 +114,7 @@ schema = 1
 operation = "AppointmentService.UnlockSlot"
 kind = "http"
 source = "pay"
+headers = [ { name = "Authorization", value = "@env:HIS160_NOT_THERE" } ]
 body = '{"no": {{order_no}}}'
 [outcome]
 from = "code"
@@ -124,6 +125,7 @@ fields = [ { to = "lock_id", column = "data.id" } ]
 [[test]]
 name = "成功"
 given = { order_no = "T1" }
+sends = { body = '{"no": "T1"}' }
 reply = '{"code": 0, "data": {"id": 7}}'
 expect = { lock_id = "7" }
 [[test]]

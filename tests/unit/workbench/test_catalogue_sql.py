@@ -109,7 +109,11 @@ def test_oracle_synonyms_and_packages() -> None:
 
 def test_mysql_rights_from_show_grants() -> None:
     reader = reader_for("mysql")
-    tables: list[tuple[Any, ...]] = [("his", "MS_GHKS", "table", ""), ("his", "MS_GHMX", "table", ""), ("lis", "T", "table", "")]
+    tables: list[tuple[Any, ...]] = [
+        ("his", "MS_GHKS", "table", ""),
+        ("his", "MS_GHMX", "table", ""),
+        ("lis", "T", "table", ""),
+    ]
     session = ScriptedSession(
         reader.statements,
         {

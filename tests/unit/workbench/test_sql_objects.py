@@ -35,6 +35,18 @@ def test_rights_of_what_is_changed(sql: str, rights: set[str]) -> None:
     assert objects_of(sql, "postgresql").tables == {"t": frozenset(rights)}
 
 
+def test_updates_of_several_tables_and_through_an_alias() -> None:
+    both = objects_of("UPDATE a x JOIN b y ON y.k = x.k SET x.p = 1, y.q = 2 WHERE x.k = :k", "mysql")
+    assert both.tables == {"a": frozenset({"UPDATE", "SELECT"}), "b": frozenset({"UPDATE", "SELECT"})}
+    alias = objects_of("UPDATE k SET k.p = 1 FROM dbo.YY k JOIN dbo.ZZ z ON z.i = k.i WHERE k.i = :i", "mssql")
+    assert alias.tables == {"dbo.YY": frozenset({"UPDATE", "SELECT"}), "dbo.ZZ": frozenset({"SELECT"})}
+    assert {(ref.column, ref.tables) for ref in alias.columns} == {
+        ("p", ("dbo.YY",)),
+        ("i", ("dbo.YY",)),
+        ("i", ("dbo.ZZ",)),
+    }
+
+
 def test_aliases_ctes_and_derived_tables_are_seen_through() -> None:
     sql = """WITH w AS (SELECT o.k FROM orders o) SELECT w.k, d.n, p.name
              FROM w JOIN (SELECT count(*) AS n, q.k FROM q GROUP BY q.k) d ON d.k = w.k
