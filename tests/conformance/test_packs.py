@@ -667,7 +667,9 @@ async def test_an_order_of_another_channel_is_not_ours(hospital: Hospital) -> No
     """WeChat and kiosk orders have numbers too: the platform can neither read nor cancel them by number."""
     mine = {o.his_id for o in hospital.window.orders(channel_only=True, limit=10_000)}
     others = [
-        o for o in hospital.window.orders(channel_only=False, limit=10_000) if o.platform_order_no and o.his_id not in mine
+        o
+        for o in hospital.window.orders(channel_only=False, limit=10_000)
+        if o.platform_order_no and o.his_id not in mine
     ]
     for other in others[:3]:
         number = other.platform_order_no
