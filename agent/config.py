@@ -31,6 +31,7 @@ from his_db.source import LaneSettings, LoadSettings
 SinkName = Literal["relay", "file", "pull"]
 LogFormat = Literal["json", "text"]
 WatchMode = Literal["auto", "events", "polling", "off"]
+MappingUse = Literal["folder", "published"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class SourceConfig:
 class MappingSettings:
     """Where the mapping set is, and how its changes come in. ``canary``: reads that try a new set out.
 
+    ``use``: whether edits go live, or only what was published; ``approval``: by a second person. ``drift``: how often
+    the HIS is compared with ``mappings.lock``; zero: never.
     ``watch`` is never ``auto`` for a built-in pack: that changes with the program.
     """
 
@@ -73,6 +76,9 @@ class MappingSettings:
     quiet: timedelta = timedelta(milliseconds=500)
     canary: tuple[str, ...] = ()
     start_with_last_good: bool = True
+    use: MappingUse = "folder"
+    approval: bool = False
+    drift: timedelta = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +257,9 @@ def _mapping(values: Mapping[str, Any], folder: Path) -> MappingSettings:
         quiet=values["quiet"],
         canary=tuple(values["canary"]),
         start_with_last_good=values["start_with_last_good"],
+        use=cast(MappingUse, values["use"]),
+        approval=values["approval"],
+        drift=values["drift"],
     )
 
 

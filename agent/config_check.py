@@ -110,7 +110,14 @@ def _mapping(check: _Check) -> None:
         message, message_zh = "there is no such built-in pack", "没有这个内置适配包"
     else:
         message, message_zh = "the folder of the mappings is not there", "映射文件夹不存在"
-    check.report(("mapping", "path"), "H707", message, message_zh, f"built in: {packs}", f"内置适配包：{packs}")
+    check.report(
+        ("mapping", "path"),
+        "H707",
+        message,
+        message_zh,
+        f"make the folder first, or use a built-in pack: {packs}",
+        f"请先新建该文件夹，或使用内置适配包：{packs}",
+    )
 
 
 def _has_last_good(check: _Check) -> bool:

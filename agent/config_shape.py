@@ -83,6 +83,9 @@ SHAPE: Final = TableOf(
                     "quiet": Field(Duration(minimum=_SECOND / 100, maximum=60 * _SECOND), default=_SECOND / 2),
                     "canary": Field(ListOf(Text(min_length=1)), default=["CatalogService.ListDepartments"]),
                     "start_with_last_good": Field(Boolean(), default=True),
+                    "use": Field(Text(choices=("folder", "published")), default="folder"),
+                    "approval": Field(Boolean(), default=False),
+                    "drift": Field(Duration(maximum=timedelta(days=1)), default=timedelta(minutes=10)),
                 }
             ),
             required=True,

@@ -28,6 +28,8 @@ from agent.housekeeping import Housekeeping
 from agent.jobs import Job, Jobs
 from agent.link.event_stream import RelaySink
 from agent.links import make_links
+from agent.mapping_drift import DriftWatch
+from agent.mapping_origin import MappingOrigin
 from agent.mapping_shelf import MappingShelf, shelf_folder
 from agent.probes import (
     delivery_state,
@@ -51,6 +53,7 @@ from his_db.generation import Generation, compile_generation
 from his_db.guard import GuardedHis
 from his_db.mapping.load import load_mapping_set
 from his_db.source import Source
+from his_db.workbench.revisions import Revisions
 from sync import registry as sync_registry
 from sync.clock import Clock, utc_now
 from sync.command import CommandExecutor
@@ -97,7 +100,9 @@ class Daemon:
         self.board = StatusBoard(settings.site.code, settings.site.instance, figures=self.figures, clock=clock)
         shelf = MappingShelf(shelf_folder(settings.state.path))
         mapping = settings.mapping
-        started = start_mappings(mapping.folder, self._compiled, shelf, last_good=mapping.start_with_last_good)
+        revisions = Revisions(settings.state.path.parent)
+        self._origin = MappingOrigin(mapping.folder, revisions, use=mapping.use)
+        started = start_mappings(self._origin, self._compiled, shelf, last_good=mapping.start_with_last_good)
         self._store: Store = open_store(_made(settings), clock)
         self._sources = {
             name: Source(source.settings, source.lanes, load=source.load) for name, source in settings.sources.items()
@@ -122,6 +127,7 @@ class Daemon:
         self._supervisor = Supervisor()
         self._watchers = Watchers(self._make_watcher, self._supervisor)
         self._reloader = self._make_reloader(started, shelf)
+        self._drift = self._make_drift(shelf)
         housekeeping = Housekeeping(settings, self._executor, self._store, clock, self.figures)
         self._jobs = Jobs([*housekeeping.jobs(), *self._own_jobs()], board=self.board, figures=self.figures)
         self._describe(housekeeping)
@@ -138,7 +144,7 @@ class Daemon:
             await self._server.start()
         if self._links.links:
             self._supervisor.start("links", self._links.run())
-        if self._settings.mapping.watch != "off":
+        if self._settings.mapping.watch != "off" or self._origin.is_published:
             self._supervisor.start("mapping", self._reloader.run())
         self._jobs.start()
         site = self._settings.site
@@ -214,10 +220,10 @@ class Daemon:
     def _make_reloader(self, started: Started, shelf: MappingShelf) -> Reloader:
         """Also keeps what the agent starts with: only now is it sure that no other agent uses this state."""
         mapping = self._settings.mapping
-        shelf.keep(mapping.folder, started.taken, started.generation.revision, self._clock())
+        shelf.keep(started.key, started.taken, started.generation.revision, self._clock())
         shelf.tidy()
         return Reloader(
-            ReloadSettings(mapping.folder, mapping.watch, mapping.quiet),
+            ReloadSettings(self._origin, mapping.watch, mapping.quiet),
             started,
             compiled=self._compiled,
             canary=Canary(self._sources, mapping.canary, clock=self._clock),
@@ -225,6 +231,17 @@ class Daemon:
             shelf=shelf,
             figures=self.figures,
             now=self._clock,
+        )
+
+    def _make_drift(self, shelf: MappingShelf) -> DriftWatch:
+        settings = self._settings
+        return DriftWatch(
+            self._his,
+            {name: source.settings for name, source in settings.sources.items()},
+            settings.site.timezone,
+            places=lambda revision: (*shelf.kept(), *self._origin.places(revision)),
+            locks=self._origin.locks,
+            every=settings.mapping.drift,
         )
 
     def _compiled(self, folder: Path) -> Generation:
@@ -245,6 +262,7 @@ class Daemon:
             Job("sources", _PING_EVERY, self._ping_sources, first=second / 10),
             Job("health", _HEALTH_EVERY, self._tell_health, first=second),
             Job("switches", second, self._switches.watch),
+            *self._drift.jobs(),
         ]
 
     def _describe(self, housekeeping: Housekeeping) -> None:
@@ -255,7 +273,8 @@ class Daemon:
         self.board.watch(watcher_states(lambda: self._watchers.all))
         self.board.watch(operation_states(self._his, self._switches))
         self.board.watch(self._reloader.state)
-        for gauge in (source_figures(self._sources), self._his.figures, self._reloader.figures):
+        self.board.watch(self._drift.state)
+        for gauge in (source_figures(self._sources), self._his.figures, self._reloader.figures, self._drift.figures):
             self.board.measure(gauge)
         if self._server is not None:
             self.board.report("server", agent_pb2.HEALTH_OK)

@@ -73,6 +73,10 @@ class MappingShelf:
         except OSError as error:
             _LOG.warning("the last good mappings cannot be kept: %s", error.strerror or type(error).__name__)
 
+    def kept(self) -> tuple[Path, Path]:
+        """Where the set that runs is, as a rule: the last good one, and while it is being replaced its former place."""
+        return self._last_good, self._folder / "last-good.old"
+
     def last_good(self, origin: Path) -> Path | None:
         """The last good set that came from ``origin``; None when there is none."""
         try:
@@ -81,7 +85,7 @@ class MappingShelf:
             return None
         if not isinstance(note, dict) or note.get("origin") != str(origin.absolute()):
             return None  # the configuration names another folder now: an old set must not answer for it
-        for folder in (self._last_good, self._folder / "last-good.old"):
+        for folder in self.kept():
             if folder.is_dir():
                 return folder
         return None

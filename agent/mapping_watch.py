@@ -52,7 +52,7 @@ class FolderWatch(FileSystemEventHandler):
     def start(self) -> None:
         """Begin, as far as the folder is there. Never raises OSError: without events there is still the comparison."""
         self._root = _identity(self._folder)
-        if self._root is None:
+        if self._root is None or self._mode == "off":
             return
         polls = self._mode == "polling" or (self._mode == "auto" and is_share(self._folder))
         if polls or not self._begin(Observer()):  # no inotify watches left, a file system without events

@@ -71,7 +71,7 @@ def operation_states(his: GuardedHis, switches: Switches) -> Callable[[], Iterab
 
     def probe() -> Iterable[ComponentState]:
         for name, detail in his.degraded().items():
-            yield ComponentState(f"operation:{name}", _DEGRADED, f"degraded, tried once a minute: {detail}")
+            yield ComponentState(f"operation:{name}", _DEGRADED, f"degraded, {detail}")
         for name in switches.names():
             yield ComponentState(f"operation:{name}", _DEGRADED, "switched off")
         if switches.trouble:

@@ -23,8 +23,9 @@ from his160.v1 import agent_pb2
 from agent.config import WatchMode
 from agent.figures import Figures
 from agent.log import frames
+from agent.mapping_origin import MappingOrigin
 from agent.mapping_shelf import MappingShelf
-from agent.mapping_watch import Fingerprint, FolderWatch, fingerprint
+from agent.mapping_watch import Fingerprint, FolderWatch
 from agent.status import ComponentState
 from his_db.canary import CannotTell
 from his_db.document.problem import DocumentError, Problem
@@ -33,6 +34,7 @@ from sync.clock import Clock, Wait, wait_for
 
 _LOG: Final = logging.getLogger(__name__)
 _LOOK_EVERY: Final = timedelta(seconds=5)
+_LOOK_PUBLISHED: Final = timedelta(seconds=1)  # one small file, which gives no events
 _LONGEST: Final = timedelta(seconds=5)  # somebody who never stops typing is not waited for longer
 _LOGGED: Final = 20  # problems of one candidate
 
@@ -46,19 +48,20 @@ class Tryer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReloadSettings:
-    """The folder, how its changes are seen, and for how long it must be quiet before they are read."""
+    """Where mappings come from, how changes are seen, and for how long it must be quiet before they are read."""
 
-    folder: Path
+    origin: MappingOrigin
     mode: WatchMode
     quiet: timedelta = timedelta(milliseconds=500)
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The mappings that the agent starts with. ``problems``: of the folder, when they are the last good ones."""
+    """The mappings that the agent starts with. ``problems``: of the origin, when they are the last good ones."""
 
     generation: Generation
     taken: Path
+    key: Path
     seen: Fingerprint
     problems: tuple[Problem, ...] = ()
 
@@ -67,18 +70,22 @@ Compile = Callable[[Path], Generation]
 """Load, check and compile the set in a folder. Raises DocumentError. Called in a thread."""
 
 
-def start_mappings(folder: Path, compiled: Compile, shelf: MappingShelf, *, last_good: bool) -> Started:
-    """The set in ``folder``; when it is broken and ``last_good``, the set that ran last. Raises DocumentError."""
-    seen = fingerprint(folder)
-    taken = shelf.take(folder)
+def start_mappings(origin: MappingOrigin, compiled: Compile, shelf: MappingShelf, *, last_good: bool) -> Started:
+    """The set of ``origin``; when it is broken and ``last_good``, the set that ran last. Raises DocumentError."""
+    seen = origin.look()
     try:
-        return Started(compiled(taken), taken, seen)
+        wanted = origin.taken()
+        taken = shelf.take(wanted.folder)
+        generation = compiled(taken)
+        wanted.check(generation.revision)
+        return Started(generation, taken, wanted.key, seen)
     except DocumentError as error:
-        kept = shelf.last_good(folder) if last_good else None
+        key = origin.key()
+        kept = shelf.last_good(key) if last_good else None
         if kept is None:
             raise
         try:
-            return Started(compiled(kept), kept, seen, error.problems)
+            return Started(compiled(kept), kept, key, seen, error.problems)
         except DocumentError:
             raise error from None
 
@@ -101,6 +108,7 @@ class Reloader:
         wait: Wait = wait_for,
     ) -> None:
         self._settings = settings
+        self._origin = settings.origin
         self._running = started.generation
         self._compiled = compiled
         self._canary = canary
@@ -116,7 +124,7 @@ class Reloader:
         self._first_change = 0.0
         self._problems: tuple[Problem, ...] = ()
         self._waits_for = ""
-        self._waiting: tuple[Fingerprint, Generation, Path] | None = None
+        self._waiting: tuple[Fingerprint, Generation, Path, Path] | None = None
         self._from_last_good = bool(started.problems)
         self._refuse(started.problems)
 
@@ -137,7 +145,8 @@ class Reloader:
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self.changed)
 
-        watch = FolderWatch(self._settings.folder, self._settings.mode, changed)
+        mode: WatchMode = "off" if self._origin.is_published else self._settings.mode
+        watch = FolderWatch(self._origin.folder, mode, changed)
         try:
             await asyncio.to_thread(watch.start)
             if await asyncio.to_thread(self._has_moved, watch):  # edited before the first event could come
@@ -148,7 +157,7 @@ class Reloader:
             await asyncio.to_thread(watch.stop)
 
     async def _step(self, watch: FolderWatch) -> None:
-        await self._wait(self._change, _LOOK_EVERY)
+        await self._wait(self._change, _LOOK_PUBLISHED if self._origin.is_published else _LOOK_EVERY)
         try:
             if not self._change.is_set() and not self._again and not await asyncio.to_thread(self._has_moved, watch):
                 return
@@ -171,13 +180,12 @@ class Reloader:
         """Read the folder once: switch, refuse, or wait for the HIS."""
         self._again = False
         self._change.clear()
-        candidate, taken = await asyncio.to_thread(self._load)
+        candidate, taken, key = await asyncio.to_thread(self._load)
         if self._change.is_set() and not self._is_late():
             self._figures.add("reloads_overtaken")
             return  # it may be half of two sets; the next round reads it whole
         if isinstance(candidate, DocumentError):
             self._refuse(candidate.problems)
-            self._again = taken == self._settings.folder  # no copy could be made: locked by an editor, perhaps
             return
         if candidate.revision == self._running.revision:
             self._refuse(())
@@ -186,7 +194,7 @@ class Reloader:
             problems = await self._canary.try_out(candidate, self._running)
         except CannotTell as error:
             self._waits_for, self._again = str(error), True
-            self._waiting = (self._seen, candidate, taken)
+            self._waiting = (self._seen, candidate, taken, key)
             return
         if problems:
             self._refuse(problems)
@@ -196,39 +204,55 @@ class Reloader:
         self._running = candidate
         self._figures.add("reloads")
         self._refuse(())
-        await asyncio.to_thread(self._shelf.keep, self._settings.folder, taken, candidate.revision, self._now())
+        await asyncio.to_thread(self._shelf.keep, key, taken, candidate.revision, self._now())
 
     def state(self) -> tuple[ComponentState, ...]:
-        """``mapping`` for the status board: where the first problem is, not what it says."""
+        """``mapping`` for the status board: where the first problem is, not what it says; which revisions there are."""
         found = self._problems
+        trouble = []
         if found:
             what = "started with the last good mappings; " if self._from_last_good else ""
             count = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
-            detail = f"{what}candidate refused: {count}, first {found[0].place} {found[0].code}"
+            trouble.append(f"{what}candidate refused: {count}, first {found[0].place} {found[0].code}")
         elif self._waits_for:
-            detail = f"candidate waits: {self._waits_for}"
-        else:
-            return (ComponentState("mapping", agent_pb2.HEALTH_OK),)
-        return (ComponentState("mapping", agent_pb2.HEALTH_DEGRADED, detail),)
+            trouble.append(f"candidate waits: {self._waits_for}")
+        elif self._origin.is_published and not self._origin.published_revision:
+            trouble.append("nothing is published yet, the folder as it was at the start runs")
+        health = agent_pb2.HEALTH_DEGRADED if trouble else agent_pb2.HEALTH_OK
+        return (ComponentState("mapping", health, "; ".join([*trouble, self._revisions()])),)
+
+    def _revisions(self) -> str:
+        """The running revision, and those of the folder and of the last publication where they are others."""
+        running = self._running.revision
+        others = (("folder", self._origin.folder_revision), ("published", self._origin.published_revision))
+        return ", ".join([f"running {running}", *(f"{name} {it}" for name, it in others if it and it != running)])
 
     def figures(self) -> Mapping[str, float]:
         """``mapping_problems``: of the refused candidate, now."""
         return {"mapping_problems": len(self._problems)}
 
-    def _load(self) -> tuple[Generation | DocumentError, Path]:
-        self._seen = fingerprint(self._settings.folder)
+    def _load(self) -> tuple[Generation | DocumentError, Path, Path]:
+        self._seen = self._origin.look()
         waiting, self._waiting = self._waiting, None
         if waiting is not None and waiting[0] == self._seen:
             return waiting[1:]  # only the HIS was missing
-        taken = self._shelf.take(self._settings.folder)
         try:
-            return self._compiled(taken), taken
+            wanted = self._origin.taken()
         except DocumentError as error:
-            return error, taken
+            return error, self._origin.folder, self._origin.folder
+        taken = self._shelf.take(wanted.folder)
+        try:
+            generation = self._compiled(taken)
+            wanted.check(generation.revision)
+        except DocumentError as error:
+            self._again = taken == wanted.folder  # no copy could be made: locked by an editor, perhaps
+            return error, taken, wanted.key
+        return generation, taken, wanted.key
 
     def _has_moved(self, watch: FolderWatch) -> bool:
-        """Whether the folder differs from what was read last, events or not. Blocks."""
-        return watch.renew() or fingerprint(self._settings.folder) != self._seen
+        """Whether what should run differs from what was read last, events or not. Blocks."""
+        is_other = self._origin.look() != self._seen
+        return is_other or (not self._origin.is_published and watch.renew())
 
     def _is_late(self) -> bool:
         return self._clock() - self._first_change >= _LONGEST.total_seconds()

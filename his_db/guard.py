@@ -133,6 +133,10 @@ class GuardedHis:
         """Operation -> what is the matter, English, without values."""
         return self._degradation.degraded()
 
+    def drifted(self, found: Mapping[str, str]) -> None:
+        """Exactly these operations are no longer as `mappings.lock` says, and why (English, without values)."""
+        self._degradation.drifted(found)
+
     def figures(self) -> Mapping[str, float]:
         """Counters since the start, by name."""
         return {

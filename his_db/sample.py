@@ -170,7 +170,7 @@ class SampleHis(Protocol):
 
     @property
     def engine(self) -> str:
-        """ "sqlite" or "postgresql": what `url` must lead to."""
+        """Name of the engine that `url` must lead to: "sqlite", "postgresql", "mysql", "mssql" or "oracle"."""
         ...
 
     def create(

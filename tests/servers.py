@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import psycopg
 import pymysql
@@ -195,6 +196,14 @@ def opted_in(engine: str) -> Iterator[SourceSettings]:
         yield given
     finally:
         administrate(settings, after)
+
+
+def url_of(settings: SourceSettings) -> str:
+    """The settings as a url, for what takes one."""
+    port = f":{settings.port}" if settings.port else ""
+    who = f"{quote(settings.user, safe='')}:{quote(settings.password, safe='')}"
+    options = f"?{urlencode(settings.options)}" if settings.options else ""
+    return f"{settings.engine}://{who}@{settings.host}{port}/{quote(settings.database, safe='')}{options}"
 
 
 def administrate(settings: SourceSettings, statements: list[str]) -> list[tuple[Any, ...]]:

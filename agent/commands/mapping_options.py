@@ -58,6 +58,13 @@ def read_site(parser: argparse.ArgumentParser, options: argparse.Namespace) -> S
     return Site(mapping_folder(options.mapping, Path.cwd()), found, options.timezone, options.state)
 
 
+def needs_approval(options: argparse.Namespace) -> bool:
+    """Whether the configuration wants a second person to approve. Raises DocumentError."""
+    if options.source_url is not None:
+        return False
+    return load_settings(options.config, os.environ, require_files=False).mapping.approval
+
+
 def _named(text: str) -> tuple[str, str]:
     name, equals, url = text.partition("=")
     return (name, url) if equals and name.isidentifier() else ("his", text)

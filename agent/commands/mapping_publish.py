@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from agent.commands.mapping_options import read_site, tool_parser
+from agent.commands.mapping_options import needs_approval, read_site, tool_parser
 from agent.console import say, say_error
 from his_db.workbench.revisions import Entry, RevisionRefused, Revisions
 from his_db.workbench.site import Site
@@ -29,7 +29,7 @@ def publish_main(arguments: Sequence[str]) -> int:
             author=options.author,
             note=options.note,
             approve=options.approve,
-            require_approval=options.require_approval,
+            require_approval=options.require_approval or needs_approval(options),
         )
     except RevisionRefused as error:
         say_error(error.zh, error.en)

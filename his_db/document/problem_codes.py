@@ -1,8 +1,12 @@
-"""The one table of problem codes: code -> what it means, in one line.
+"""Problem codes of reading files and of their shape: code -> what it means, in one line.
 
-A code is stable: it is printed, searched for, and written into SARIF. Never reuse a number. Ranges by stage:
-H10x-H11x reading and syntax, H12x-H13x shape, H2xx contract, H3xx SQL, H4xx secrets, H5xx online, H6xx deep,
-H7xx configuration of the daemon. Whoever adds a stage adds its lines here.
+A code is stable: it is printed, searched for, and written into SARIF. Never reuse a number. Each room that reports
+problems has a table ``CODES`` of its own, and each code stands in one of them alone; a test sees to both:
+
+    H10x-H11x reading and syntax, H12x-H13x shape, H590 trying out    here
+    H2xx contract, H3xx SQL, H4xx secrets                             his_db.mapping.finding
+    H50x-H51x online, H6xx deep                                       his_db.workbench.codes
+    H7xx configuration and state of the daemon                        agent.problem_codes
 """
 
 from __future__ import annotations
@@ -40,5 +44,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "H128": "fits none of the alternatives",
         "H129": "a key that does not have the required form",
         "H130": "not a file path",
+        # trying out a candidate: his_db.canary
+        "H590": "a read or watch that works with the running mappings fails with the candidate",
     }
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from his160.v1 import reason_pb2
 
 from his_db import contract
@@ -101,7 +101,7 @@ class ResultPlan:
 class _Result:
     """One `[[result]]`."""
 
-    __slots__ = ("_name", "_not_found", "_plan", "_segments", "spec")
+    __slots__ = ("_into", "_name", "_not_found", "_plan", "_segments", "spec")
 
     def __init__(self, spec: ResultSpec, mapping: OperationMapping, zone: ZoneInfo) -> None:
         operation = mapping.operation
@@ -114,6 +114,7 @@ class _Result:
         elif spec.into:
             fields = tuple(replace(field, to=f"{spec.into}.{field.to}") for field in spec.fields)
         self.spec = spec
+        self._into: Any = operation.response.fields_by_name.get(spec.into)
         self._name = operation.name
         self._not_found = reason_value(spec.not_found or default_not_found(operation.name))
         extra = (spec.page_key,) if spec.page_key else ()
@@ -162,7 +163,7 @@ class _Result:
             start = page.offset
             has_more = len(rows) > start + page.size
             rows = rows[start : start + page.size]
-        if rows:
+        if rows and not self._encoded(response, found.columns, rows):
             add = getattr(response, self.spec.into).add
             try:
                 for row in rows:
@@ -179,9 +180,27 @@ class _Result:
                     raise MappingMismatch(f"{self._name}: page_key {self.spec.page_key} is NULL")
             response.next_page_token = page.token(key)  # type: ignore[attr-defined]
 
+    def _encoded(self, response: Message, columns: tuple[str, ...], rows: Sequence[Any]) -> bool:
+        """Whether the rows are in the response by way of the wire format; if not, the builder tries and says why."""
+        if self._segments is not None:
+            return False
+        encode = self._plan.encoder(self._into, columns)
+        if encode is None:
+            return False
+        try:
+            response.MergeFromString(encode(rows))
+        except (ValueError, ArithmeticError, TypeError, LookupError):
+            return False
+        except DecodeError:  # pragma: no cover - it parses what it made itself
+            response.ClearField(self.spec.into)
+            return False
+        return True
+
     def _rows(self, given: _Given) -> Rows:
         """What is meant: OUT parameters by themselves, the result set asked for, the first one that fits, or what
         was sent. Columns of a set go before parameters of the same name."""
+        if not given.out and not given.sent and len(given.sets) == 1:
+            return given.sets[0]  # the builder names a missing column
         wanted = set(self._plan.columns)
         beside = {**given.sent, **given.out}
         if wanted and wanted <= beside.keys() and not wanted.isdisjoint(given.out):

@@ -312,6 +312,14 @@ def converter(field: FieldDescriptor, spec: FieldSpec, codes: Mapping[str, CodeM
     absent = default_value(field, spec)
     inner = _contains(field, spec, absent) if spec.contains else _by_sort(field, spec, codes, zone)
     empty = frozenset(code_text(item) for item in spec.empty)
+    if is_plain_text(field, spec):
+
+        def plain(value: Any) -> Any:
+            if type(value) is str:
+                return value.strip() or None
+            return None if value is None else inner(value)
+
+        return plain
 
     def convert(value: Any) -> Any:
         if value is None or (type(value) is str and not value.strip()):
@@ -323,6 +331,12 @@ def converter(field: FieldDescriptor, spec: FieldSpec, codes: Mapping[str, CodeM
     if spec.charset:
         return lambda value: convert(None if value is None else raw_text(value))
     return convert
+
+
+def is_plain_text(field: FieldDescriptor, spec: FieldSpec) -> bool:
+    """Whether the converter of the field does nothing but `text`: a str is trimmed, and blank is absent."""
+    special = spec.codes or spec.charset or spec.contains or spec.empty or not spec.trim or spec.default is not None
+    return sort_of(field) == "text" and not special
 
 
 def raw_text(value: Any) -> str:

@@ -30,7 +30,8 @@ class Page:
     after: Any
     is_keyset: bool
     operation: str
-    digest: str
+    request: Message
+    """What is asked; hashed only where a token comes or goes."""
 
     @property
     def offset(self) -> int:
@@ -39,7 +40,8 @@ class Page:
 
     def token(self, key: Any) -> str:
         """The token of the page after `key`. Raises MappingMismatch when a key of this type cannot be carried."""
-        text = json.dumps({"k": _packed(key), "o": self.operation, "h": self.digest}, ensure_ascii=False)
+        digest = _digest(self.request, self.is_keyset)
+        text = json.dumps({"k": _packed(key), "o": self.operation, "h": digest}, ensure_ascii=False)
         return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
@@ -49,10 +51,9 @@ def open_page(operation: ContractOperation, request: Message, *, is_keyset: bool
     if asked < 0:
         raise _invalid("page_size is negative")
     size = min(asked, operation.page_maximum) or operation.page_size
-    digest = _digest(request, is_keyset)
     token: str = getattr(request, "page_token")  # noqa: B009 - as above
-    after = _unpacked_token(token, operation.name, digest, is_keyset) if token else None
-    return Page(size, after, is_keyset, operation.name, digest)
+    after = _unpacked_token(token, operation.name, _digest(request, is_keyset), is_keyset) if token else None
+    return Page(size, after, is_keyset, operation.name, request)
 
 
 def _digest(request: Message, is_keyset: bool) -> str:

@@ -21,11 +21,13 @@ from his_db.mapping.convert_in import (
     converter,
     default_value,
     fixed_value,
+    is_plain_text,
     two_column_converter,
 )
 from his_db.mapping.model import CodeMap, FieldSpec
 from his_db.mapping.paths import resolve
 from his_db.mapping.tally import Tally
+from his_db.mapping.wire import Encode, Leaf, Node, encoder
 
 Row = Sequence[Any]
 Build = Callable[[Row], dict[str, Any]]
@@ -41,6 +43,8 @@ class _Leaf:
     columns: tuple[str, ...]
     convert: Callable[..., Any]
     required: bool
+    field: FieldDescriptor
+    is_text: bool = False
 
 
 @dataclass(slots=True)
@@ -53,6 +57,8 @@ class _Node:
     leaves: list[_Leaf] = field(default_factory=list)
     below: dict[str, _Node] = field(default_factory=dict)
     oneofs: tuple[frozenset[str], ...] = ()
+    descriptor: Descriptor | None = None
+    number: int = 0
 
     def has_columns(self) -> bool:
         return bool(self.leaves) or any(node.has_columns() for node in self.below.values())
@@ -61,7 +67,7 @@ class _Node:
 class RowPlan:
     """How the rows of one result become messages of one type. Thread-safe: its cache only ever gains equal entries."""
 
-    __slots__ = ("_cache", "_label", "_root", "_tally", "columns")
+    __slots__ = ("_cache", "_encoders", "_label", "_root", "_tally", "columns")
 
     def __init__(
         self,
@@ -84,6 +90,7 @@ class RowPlan:
         used = [column for spec in fields for column in spec.columns()]
         self.columns: tuple[str, ...] = tuple(dict.fromkeys(name.casefold() for name in (*used, *extra_columns)))
         self._cache: dict[tuple[str, ...], Build] = {}
+        self._encoders: dict[tuple[str, ...], Encode | None] = {}
 
     def builder(self, columns: tuple[str, ...]) -> Build:
         """A function from a row with these columns to the keyword arguments of the message.
@@ -95,6 +102,16 @@ class RowPlan:
         if found is None:
             found = self._cache[columns] = self._resolve(columns)
         return found
+
+    def encoder(self, into: FieldDescriptor, columns: tuple[str, ...]) -> Encode | None:
+        """A function from rows with these columns to the bytes of the repeated field `into`, always the same one;
+        None when there is none. Where it raises, `builder` decides. Raises MappingMismatch as `builder` does."""
+        try:
+            return self._encoders[columns]
+        except KeyError:
+            node = _wire(self._root, column_places(columns, self.columns, self._label))
+            found = self._encoders[columns] = None if node is None else encoder(into, node)
+            return found
 
     def positions(self, columns: tuple[str, ...]) -> tuple[int, ...]:
         """Where each of `self.columns` stands in rows with these columns. Raises MappingMismatch."""
@@ -142,14 +159,16 @@ def _tree(descriptor: Descriptor, fields: Sequence[FieldSpec], codes: Mapping[st
 def _node(descriptor: Descriptor | None, path: str, *, required: bool) -> _Node:
     oneofs = descriptor.oneofs if descriptor is not None else ()
     real = (oneof for oneof in oneofs if len(oneof.fields) > 1)
-    return _Node(path, required, oneofs=tuple(frozenset(item.name for item in oneof.fields) for oneof in real))
+    oneof_names = tuple(frozenset(item.name for item in oneof.fields) for oneof in real)
+    return _Node(path, required, oneofs=oneof_names, descriptor=descriptor)
 
 
 def _below(node: _Node, step: FieldDescriptor) -> _Node:
     if step.name not in node.below:
         path = f"{node.path}.{step.name}" if node.path else step.name
         entry = None if contract.is_map(step) else step.message_type
-        node.below[step.name] = _node(entry, path, required=contract.is_required(step))
+        below = node.below[step.name] = _node(entry, path, required=contract.is_required(step))
+        below.number = step.number
     return node.below[step.name]
 
 
@@ -173,10 +192,27 @@ def _add(
             is_absent = any((part.strip() if isinstance(part, str) else part) in blanks for part in (day, clock))
             return absent if is_absent else two(day, clock)
 
-        leaf = _Leaf(name, spec.to, (spec.date_column, spec.time_column), convert, contract.is_required(last))
+        leaf = _Leaf(name, spec.to, (spec.date_column, spec.time_column), convert, contract.is_required(last), last)
     else:
-        leaf = _Leaf(name, spec.to, (spec.column,), converter(last, spec, codes, zone), contract.is_required(last))
+        convert_one = converter(last, spec, codes, zone)
+        is_text = is_plain_text(last, spec)
+        leaf = _Leaf(name, spec.to, (spec.column,), convert_one, contract.is_required(last), last, is_text)
     node.leaves.append(leaf)
+
+
+def _wire(node: _Node, places: Mapping[str, int]) -> Node | None:
+    """The tree for `wire`; None when there is a map in it."""
+    if node.descriptor is None:
+        return None
+    below = [_wire(child, places) for child in node.below.values()]
+    known = [child for child in below if child is not None]
+    if len(known) < len(below):
+        return None
+    leaves = [
+        Leaf(leaf.field, tuple(places[name.casefold()] for name in leaf.columns), leaf.convert, leaf.is_text)
+        for leaf in node.leaves
+    ]
+    return Node(node.descriptor, node.number, node.required, node.consts, leaves, known)
 
 
 def _compile(

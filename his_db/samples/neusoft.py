@@ -7,11 +7,12 @@ import datetime
 from sqlalchemy import Connection
 
 from his_db.sample import FULL, Clock, SampleSize, SampleSummary, WindowProgram, hospital_now
+from his_db.samples.desk import Desk
 from his_db.samples.neusoft_money import card_no, fill_orders, schema_id
 from his_db.samples.neusoft_window import NeusoftWindow
 from his_db.samples.people import PatientSeed
 from his_db.samples.population import LEVELS, SESSIONS, ScheduleSeed, World, build_world
-from his_db.samples.tables import bulk, open_engine, sql_file, yuan
+from his_db.samples.tables import bulk, changed, open_engine, sql_file, yuan
 
 LEVEL_CODES = {"normal": "1", "emergency": "2", "expert": "3", "special": "4"}
 _TITLE_CODES = {1: "4", 2: "3", 3: "2", 4: "1"}
@@ -43,7 +44,7 @@ class NeusoftSample:
                 connection.exec_driver_sql("DROP SCHEMA IF EXISTS pkg_160, neuhis CASCADE")
                 _script(connection, sql_file("neusoft", "postgresql/schema.sql"))
                 _script(connection, sql_file("neusoft", "postgresql/procedures.sql"))
-                summary = _fill(connection, world, (today - clock().date()).days)
+                summary = fill(connection, world, (today - clock().date()).days)
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("ANALYZE")
         finally:
@@ -53,7 +54,7 @@ class NeusoftSample:
     def window(self, url: str, *, clock: Clock = hospital_now) -> WindowProgram:
         """The window program on that database. Its times are the database's own (`pkg_160.f_now`): `clock` is not
         used."""
-        return NeusoftWindow(url)
+        return NeusoftWindow(open_engine(url))
 
 
 def _script(connection: Connection, script: str) -> None:
@@ -63,7 +64,8 @@ def _script(connection: Connection, script: str) -> None:
     driver.execute(script)
 
 
-def _fill(connection: Connection, world: World, shift: int) -> SampleSummary:
+def fill(connection: Connection | Desk, world: World, shift: int) -> SampleSummary:
+    """All rows of the hospital; `shift`: days between its clock and the server's."""
     _fill_codes(connection, shift)
     _fill_master(connection, world)
     _fill_patients(connection, world)
@@ -83,7 +85,7 @@ def _fill(connection: Connection, world: World, shift: int) -> SampleSummary:
     )
 
 
-def _fill_codes(connection: Connection, shift: int) -> None:
+def _fill_codes(connection: Connection | Desk, shift: int) -> None:
     bulk(
         connection,
         "neuhis.com_controlargument",
@@ -120,7 +122,7 @@ def _fill_codes(connection: Connection, shift: int) -> None:
     )
 
 
-def _fill_master(connection: Connection, world: World) -> None:
+def _fill_master(connection: Connection | Desk, world: World) -> None:
     bulk(
         connection,
         "neuhis.com_department",
@@ -147,7 +149,7 @@ def _fill_master(connection: Connection, world: World) -> None:
     bulk(connection, "neuhis.com_employee", columns, (*doctors, *operators))
 
 
-def _fill_patients(connection: Connection, world: World) -> None:
+def _fill_patients(connection: Connection | Desk, world: World) -> None:
     last = {r.patient: world.schedules[r.schedule].start(r.number) for r in world.registrations if r.state == "VISITED"}
     columns = (
         "card_no name spell_code sex_code birthday idcardtype idenno home home_tel linkman_name linkman_idenno "
@@ -208,17 +210,21 @@ def _schemas(world: World) -> list[tuple[object, ...]]:
     return [row_of(s) for s in world.schedules]
 
 
-def _fill_expired_lock(connection: Connection, world: World, schedule: ScheduleSeed) -> None:
+def _fill_expired_lock(connection: Connection | Desk, world: World, schedule: ScheduleSeed) -> None:
     """A lock that ran out yesterday, still counted in TEL_REGING until the next lock of that schedule sweeps it."""
     moment = datetime.datetime.combine(world.today - datetime.timedelta(days=1), datetime.time(18))
     key = schema_id(schedule.index)
-    connection.exec_driver_sql(
-        "UPDATE neuhis.fin_opr_schema SET tel_reging = tel_reging + 1, order_no = order_no + 1 WHERE id = %s", (key,)
+    changed(
+        connection,
+        "UPDATE neuhis.fin_opr_schema SET tel_reging = tel_reging + 1, order_no = order_no + 1 WHERE id = :sch",
+        sch=key,
     )
-    connection.exec_driver_sql(
+    changed(
+        connection,
         "INSERT INTO neuhis.fin_opr_booking (lock_id, order_id, dept_id, doctor_id, reg_date, time_flag, order_type, "
         "reg_fee, treat_fee, schema_id, seeno, lock_state, oper_id, oper_date) SELECT '00000000000001', '16OLDLOCK', "
-        "dept_code, doct_code, see_date, noon_code, '0', 0, 0, id, order_no, '0', 'jk160', %s "
-        "FROM neuhis.fin_opr_schema WHERE id = %s",
-        (moment, key),
+        "dept_code, doct_code, see_date, noon_code, '0', 0, 0, id, order_no, '0', 'jk160', :moment "
+        "FROM neuhis.fin_opr_schema WHERE id = :sch",
+        moment=moment,
+        sch=key,
     )

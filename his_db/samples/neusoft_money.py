@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from his_db.samples.desk import Desk
 from his_db.samples.population import LEVELS, RegistrationSeed, ScheduleSeed, World
 from his_db.samples.tables import bulk, yuan
 
@@ -64,7 +65,7 @@ class _Keys:
     red_invoice: str
 
 
-def fill_orders(connection: Connection, world: World) -> None:
+def fill_orders(connection: Connection | Desk, world: World) -> None:
     """All orders with their money."""
     reports = _report_numbers(world)
     booked = [order for order in world.registrations if _keys(order).order_id is not None]
@@ -241,7 +242,7 @@ def _report_numbers(world: World) -> dict[tuple[str, datetime.date], str]:
     return {key: f"{9001 + number:014d}" for number, key in enumerate(keys)}
 
 
-def _reports(connection: Connection, world: World, reports: dict[tuple[str, datetime.date], str]) -> None:
+def _reports(connection: Connection | Desk, world: World, reports: dict[tuple[str, datetime.date], str]) -> None:
     figures: dict[tuple[str, datetime.date], list[int]] = defaultdict(lambda: [0, 0, 0])
     for operator, moment, level, sign in _movements(world):
         _, register, treat = LEVELS[level]

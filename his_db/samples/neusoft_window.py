@@ -8,10 +8,13 @@ the vendor's own `pkg_160.x_register` and `pkg_160.f_reverse`.
 # ruff: noqa: S608 - the composed parts are constants of this module; every value is bound
 from __future__ import annotations
 
-from sqlalchemy import Connection, text
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, Engine
 
 from his_db.sample import HisRow, OrderRow, WindowRefusal
-from his_db.samples.tables import changed, fen, one, open_engine, rows_of
+from his_db.samples.desk import Desk, DeskPool
+from his_db.samples.tables import all_rows, changed, fen, one, rows_of
 
 _STATE = (
     "CASE WHEN o.order_state = '2' THEN 'CANCELLED' WHEN o.order_state = '5' OR r.valid_flag = '0' THEN 'REFUNDED' "
@@ -21,15 +24,15 @@ _STATE = (
 _ORDERS = f"""
 SELECT * FROM (
   SELECT COALESCE(o.serial_no, r.clinic_code) AS his_id, o.order_id AS order_no, {_STATE} AS state,
-         COALESCE(o.schema_id, r.schema_no) AS sch, COALESCE(o.seeno, r.seeno) AS number,
+         COALESCE(o.schema_id, r.schema_no) AS sch, COALESCE(o.seeno, r.seeno) AS num,
          COALESCE(o.card_no, r.card_no) AS patient, COALESCE((o.reg_fee + o.treat_fee) / 100, r.own_cost) AS total,
          COALESCE(r.own_cost, 0) AS paid, COALESCE(-n.own_cost, 0) AS refunded,
          COALESCE(o.oper_code, n.oper_code, r.oper_code) AS operator, COALESCE(o.order_date, r.oper_date) AS booked
     FROM (SELECT * FROM neuhis.fin_opr_appointmentorder WHERE order_state <> '1') o
     FULL JOIN (SELECT * FROM neuhis.fin_opr_register WHERE trans_type = '1') r ON r.clinic_code = o.visiting_num
     LEFT JOIN neuhis.fin_opr_register n ON n.clinic_code = r.clinic_code AND n.trans_type = '2'
-   WHERE (NOT :channel OR o.in_source = '160')) q
-WHERE :states = '' OR strpos(:states, ',' || state || ',') > 0
+   WHERE (:channel = 0 OR o.in_source = '160')) q
+WHERE :states = '*' OR strpos(:states, ',' || state || ',') > 0
 ORDER BY booked DESC, his_id DESC LIMIT :limit"""
 _NOW = "pkg_160.f_now()"
 _CANCEL_TEXTS = {"2": "该订单已取消！", "3": "该订单已支付！", "4": "该订单已取号！", "5": "该订单已退费！"}
@@ -40,8 +43,8 @@ class NeusoftWindow:
     """`WindowProgram` over the schema `neuhis`. HIS id of an order: SERIAL_NO; of a walk-in: CLINIC_CODE (their
     ranges do not meet)."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = open_engine(url)
+    def __init__(self, engine: Engine | DeskPool) -> None:
+        self._engine = engine
 
     def close(self) -> None:
         """Gives the connections back."""
@@ -49,17 +52,17 @@ class NeusoftWindow:
 
     def orders(self, *, channel_only: bool, states: tuple[str, ...] | None = None, limit: int) -> list[OrderRow]:
         """Newest first."""
-        wanted = "" if states is None else f",{','.join(states)},"
-        binds = {"channel": channel_only, "states": wanted, "limit": limit}
+        wanted = "*" if states is None else f",{','.join(states)},"
+        binds = {"channel": int(channel_only), "states": wanted, "limit": limit}
         with self._engine.connect() as connection:
-            rows = connection.execute(text(_ORDERS), binds).mappings().all()
+            rows = all_rows(connection, _ORDERS, **binds)
         return [
             OrderRow(
                 his_id=r["his_id"],
                 platform_order_no=r["order_no"],
                 state=r["state"],
                 schedule_id=r["sch"],
-                number=int(r["number"]),
+                number=int(r["num"]),
                 patient_id=r["patient"],
                 total_fen=fen(r["total"]),
                 paid_fen=fen(r["paid"]),
@@ -104,16 +107,11 @@ class NeusoftWindow:
             register = _register(connection, his_id, order)
             _check_refund(order, register, right)
             assert register is not None
-            row = one(
-                connection,
-                "SELECT pkg_160.f_reverse(:clinic, :op) AS invoice",
-                clinic=register["clinic_code"],
-                op=operator,
-            )
-            if row is None or row["invoice"] is None:
+            invoice = self._reverse(connection, str(register["clinic_code"]), operator)
+            if invoice is None:
                 raise WindowRefusal("该号已经退号！")
             if order is not None:
-                _close_order(connection, order, operator, str(row["invoice"]))
+                _close_order(connection, order, operator, invoice)
 
     def suspend_schedule(self, schedule_id: str, *, operator: str, reason: str) -> None:
         """VALID_FLAG 0 with reason, operator and time."""
@@ -169,18 +167,12 @@ class NeusoftWindow:
         with self._engine.begin() as connection:
             _operator(connection, operator)
             number = _take_on_site(connection, schedule_id)
-            return _insert_register(connection, schedule_id, patient_id, number, operator, None)
+            return self._register_on_site(connection, schedule_id, patient_id, number, operator)
 
     def book_for_channel(self, schedule_id: str, patient_id: str, platform_order_no: str, *, paid: bool) -> str:
         """As 健康160 would have: the package's own procedures, operator jk160, WeChat money."""
         with self._engine.begin() as connection:
-            found = one(
-                connection,
-                "SELECT o_code, o_msg FROM pkg_160.x_book(:no, :sch, :card, '160', '0', 'jk160')",
-                no=platform_order_no, sch=schedule_id, card=patient_id,
-            )  # fmt: skip
-            assert found is not None
-            _accepted(found)
+            self._book(connection, schedule_id, patient_id, platform_order_no)
             order = one(
                 connection,
                 "SELECT serial_no, reg_fee + treat_fee AS fee FROM neuhis.fin_opr_appointmentorder "
@@ -189,14 +181,7 @@ class NeusoftWindow:
             )
             assert order is not None
             if paid:
-                answer = one(
-                    connection,
-                    "SELECT o_code, o_msg FROM pkg_160.x_pay(:no, :trade, :txn, CAST(:fee AS numeric), '4', 'jk160')",
-                    no=platform_order_no, trade=f"M{platform_order_no}", txn=f"4200{platform_order_no}",
-                    fee=order["fee"],
-                )  # fmt: skip
-                assert answer is not None
-                _accepted(answer)
+                self._pay(connection, platform_order_no, order["fee"])
         return str(order["serial_no"])
 
     def check_in(self, his_id: str) -> None:
@@ -205,8 +190,12 @@ class NeusoftWindow:
             order, register = self._present(connection, his_id)
             if str(register["triage_flag"]) == "1":
                 raise WindowRefusal("该患者已经签到！")
-            row = one(connection, f"SELECT pkg_160.f_control('TAKEDT', '0') = '1' AND "
-                      f":day <> date_trunc('day', {_NOW}) AS early", day=register["reg_date"])  # fmt: skip
+            row = one(
+                connection,
+                "SELECT CASE WHEN pkg_160.f_control('TAKEDT', '0') = '1' AND "
+                f":day <> date_trunc('day', {_NOW}) THEN 1 ELSE 0 END AS early",
+                day=register["reg_date"],
+            )
             if row and row["early"]:
                 raise WindowRefusal("只能在就诊当日取号！")
             if order is not None:
@@ -253,6 +242,64 @@ class NeusoftWindow:
         with self._engine.connect() as connection:
             return rows_of(connection, "neuhis.fin_opr_schema", "id = :sch", sch=schedule_id)
 
+    def _reverse(self, connection: Connection | Desk, clinic: str, operator: str) -> str | None:
+        """The vendor's own 退号: the invoice number of the negative row, None when it is not valid any more."""
+        row = one(connection, "SELECT pkg_160.f_reverse(:clinic, :op) AS invoice", clinic=clinic, op=operator)
+        return None if row is None or row["invoice"] is None else str(row["invoice"])
+
+    def _book(self, connection: Connection | Desk, schedule_id: str, patient_id: str, order_no: str) -> None:
+        """The vendor's own 下订单. Raises WindowRefusal."""
+        found = one(
+            connection,
+            "SELECT o_code, o_msg FROM pkg_160.x_book(:no, :sch, :card, '160', '0', 'jk160')",
+            no=order_no, sch=schedule_id, card=patient_id,
+        )  # fmt: skip
+        assert found is not None
+        accepted(found)
+
+    def _pay(self, connection: Connection | Desk, order_no: str, fee: object) -> None:
+        """The vendor's own 支付. Raises WindowRefusal."""
+        answer = one(
+            connection,
+            "SELECT o_code, o_msg FROM pkg_160.x_pay(:no, :trade, :txn, CAST(:fee AS numeric), '4', 'jk160')",
+            no=order_no, trade=f"M{order_no}", txn=f"4200{order_no}", fee=fee,
+        )  # fmt: skip
+        assert answer is not None
+        accepted(answer)
+
+    def _write_register(self, connection: Connection | Desk, **binds: object) -> None:
+        """The vendor's own 写挂号: register and fee rows of cash paid at the window."""
+        one(
+            connection,
+            "SELECT pkg_160.x_register(:clinic, :invoice, :card, :sch, :number, '0', '0', '0', :op) AS done",
+            **binds,
+        )
+
+    def _register_on_site(
+        self, connection: Connection | Desk, schedule_id: str, patient_id: str, number: int, operator: str
+    ) -> str:
+        """A registration without order: ordinary invoice number, cash."""
+        known = "SELECT count(*) AS n FROM neuhis.com_patientinfo WHERE card_no = :card AND is_valid = '1'"
+        found = one(connection, known, card=patient_id)
+        if found is None or found["n"] == 0:
+            raise WindowRefusal("该患者未建档！")
+        keys = one(
+            connection,
+            "SELECT lpad(CAST(nextval('neuhis.seq_fin_opr_clinic') AS text), 14, '0') AS clinic, "
+            "'F' || lpad(CAST(nextval('neuhis.seq_fin_opr_invoice') AS text), 9, '0') AS invoice",
+        )
+        assert keys is not None
+        self._write_register(
+            connection,
+            clinic=keys["clinic"],
+            invoice=keys["invoice"],
+            card=patient_id,
+            sch=schedule_id,
+            number=number,
+            op=operator,
+        )
+        return str(keys["clinic"])
+
     def _change_schema(
         self, schedule_id: str, operator: str, change: str, guard: str, refusal: str, *more: str, **binds: object
     ) -> None:
@@ -265,7 +312,9 @@ class NeusoftWindow:
                 used = {name: value for name, value in binds.items() if f":{name}" in statement}
                 changed(connection, statement, sch=schedule_id, **used)
 
-    def _present(self, connection: Connection, his_id: str) -> tuple[dict[str, object] | None, dict[str, object]]:
+    def _present(
+        self, connection: Connection | Desk, his_id: str
+    ) -> tuple[dict[str, object] | None, dict[str, object]]:
         """Order (None of a walk-in) and its valid registration."""
         order = _order(connection, his_id)
         register = _register(connection, his_id, order)
@@ -274,12 +323,13 @@ class NeusoftWindow:
         return order, register
 
 
-def _accepted(answer: dict[str, object]) -> None:
+def accepted(answer: Mapping[str, object]) -> None:
+    """Raises WindowRefusal with the procedure's own text."""
     if answer["o_code"] != 0:
         raise WindowRefusal(str(answer["o_msg"]))
 
 
-def _operator(connection: Connection, code: str) -> str:
+def _operator(connection: Connection | Desk, code: str) -> str:
     """NET_RIGHT of the operator: 0 ordinary window, 1 both, 2 only 网上预约."""
     row = one(
         connection,
@@ -292,32 +342,31 @@ def _operator(connection: Connection, code: str) -> str:
     return str(row["net_right"])
 
 
-def _order(connection: Connection, his_id: str) -> dict[str, object] | None:
+def _order(connection: Connection | Desk, his_id: str) -> dict[str, object] | None:
     """The order with `past`, its schedule's row locked first."""
-    connection.execute(
-        text(
-            "SELECT 1 FROM neuhis.fin_opr_schema WHERE id = (SELECT schema_id FROM neuhis.fin_opr_appointmentorder "
-            "WHERE serial_no = :id) FOR UPDATE"
-        ),
-        {"id": his_id},
+    all_rows(
+        connection,
+        "SELECT 1 FROM neuhis.fin_opr_schema WHERE id = (SELECT schema_id FROM neuhis.fin_opr_appointmentorder "
+        "WHERE serial_no = :id) FOR UPDATE",
+        id=his_id,
     )
     return one(
         connection,
-        f"SELECT o.*, o.reg_date < date_trunc('day', {_NOW}) AS past FROM neuhis.fin_opr_appointmentorder o "
+        f"SELECT o.*, CASE WHEN o.reg_date < date_trunc('day', {_NOW}) THEN 1 ELSE 0 END AS past "
+        "FROM neuhis.fin_opr_appointmentorder o "
         "WHERE o.serial_no = :id AND o.order_state <> '1' FOR UPDATE",
         id=his_id,
     )
 
 
-def _register(connection: Connection, his_id: str, order: dict[str, object] | None) -> dict[str, object] | None:
+def _register(connection: Connection | Desk, his_id: str, order: dict[str, object] | None) -> dict[str, object] | None:
     """The positive register row of an order or a walk-in, its schedule's row locked first."""
     clinic = his_id if order is None else order["visiting_num"]
-    connection.execute(
-        text(
-            "SELECT 1 FROM neuhis.fin_opr_schema WHERE id IN (SELECT schema_no FROM neuhis.fin_opr_register "
-            "WHERE clinic_code = :clinic) FOR UPDATE"
-        ),
-        {"clinic": clinic},
+    all_rows(
+        connection,
+        "SELECT 1 FROM neuhis.fin_opr_schema WHERE id IN (SELECT schema_no FROM neuhis.fin_opr_register "
+        "WHERE clinic_code = :clinic) FOR UPDATE",
+        clinic=clinic,
     )
     return one(
         connection,
@@ -348,7 +397,7 @@ def _check_refund(order: dict[str, object] | None, register: dict[str, object] |
         raise WindowRefusal("该号为医疗保险号已经有交费记录,不能退费!")
 
 
-def _close_order(connection: Connection, order: dict[str, object], operator: str, invoice: str) -> None:
+def _close_order(connection: Connection | Desk, order: dict[str, object], operator: str, invoice: str) -> None:
     changed(
         connection,
         f"UPDATE neuhis.fin_opr_appointmentorder SET order_state = '5', oper_code = :op, oper_date = {_NOW} "
@@ -367,7 +416,7 @@ def _close_order(connection: Connection, order: dict[str, object], operator: str
     )
 
 
-def _mark(connection: Connection, register: dict[str, object], change: str) -> None:
+def _mark(connection: Connection | Desk, register: dict[str, object], change: str) -> None:
     changed(
         connection,
         f"UPDATE neuhis.fin_opr_register SET {change} WHERE clinic_code = :clinic AND trans_type = '1'",
@@ -375,40 +424,17 @@ def _mark(connection: Connection, register: dict[str, object], change: str) -> N
     )
 
 
-def _take_on_site(connection: Connection, schedule_id: str) -> int:
-    row = one(
+def _take_on_site(connection: Connection | Desk, schedule_id: str) -> int:
+    taken = changed(
         connection,
         "UPDATE neuhis.fin_opr_schema SET reged = reged + 1, order_no = order_no + 1 WHERE id = :sch AND "
-        f"reged < reg_lmt AND valid_flag = '1' AND pub_flag = '1' AND see_date >= date_trunc('day', {_NOW}) "
-        "RETURNING order_no",
+        f"reged < reg_lmt AND valid_flag = '1' AND pub_flag = '1' AND see_date >= date_trunc('day', {_NOW})",
         sch=schedule_id,
     )
-    if row is not None:
-        return int(str(row["order_no"]))
-    schema = one(connection, "SELECT valid_flag, pub_flag FROM neuhis.fin_opr_schema WHERE id = :sch", sch=schedule_id)
+    columns = "order_no, valid_flag, pub_flag"  # of the row that the UPDATE holds
+    schema = one(connection, f"SELECT {columns} FROM neuhis.fin_opr_schema WHERE id = :sch", sch=schedule_id)
+    if taken == 1 and schema is not None:
+        return int(str(schema["order_no"]))
     if schema is None or schema["pub_flag"] != "1":
         raise WindowRefusal("该排班不存在！")
     raise WindowRefusal("该排班已停诊！" if schema["valid_flag"] == "0" else "该排班现场限额已满，无号可挂！")
-
-
-def _insert_register(
-    connection: Connection, schedule_id: str, patient_id: str, number: int, operator: str, source: str | None
-) -> str:
-    """A registration without order: ordinary invoice number, cash."""
-    keys = one(
-        connection,
-        "SELECT lpad(CAST(nextval('neuhis.seq_fin_opr_clinic') AS text), 14, '0') AS clinic, "
-        "'F' || lpad(CAST(nextval('neuhis.seq_fin_opr_invoice') AS text), 9, '0') AS invoice, "
-        "(SELECT count(*) FROM neuhis.com_patientinfo WHERE card_no = :card AND is_valid = '1') AS known",
-        card=patient_id,
-    )
-    assert keys is not None
-    if keys["known"] == 0:
-        raise WindowRefusal("该患者未建档！")
-    one(
-        connection,
-        "SELECT pkg_160.x_register(:clinic, :invoice, :card, :sch, :number, '0', :source, '0', :op) AS done",
-        clinic=keys["clinic"], invoice=keys["invoice"], card=patient_id, sch=schedule_id, number=number,
-        source=source or "0", op=operator,
-    )  # fmt: skip
-    return str(keys["clinic"])

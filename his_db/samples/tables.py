@@ -8,10 +8,12 @@ import hashlib
 import pathlib
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from his_db.sample import Clock, HisRow
+from his_db.samples.desk import Desk
 
 _PACKS = pathlib.Path(__file__).resolve().parent.parent / "packs"
 _CENT = Decimal("0.01")
@@ -28,8 +30,10 @@ def open_engine(url: str) -> Engine:
     return create_engine(url, connect_args=arguments)
 
 
-def bulk(connection: Connection, table: str, columns: str, rows: Iterable[Sequence[object]]) -> int:
+def bulk(connection: Connection | Desk, table: str, columns: str, rows: Iterable[Sequence[object]]) -> int:
     """Inserts all rows by executemany; `columns` are names separated by blanks. Returns their number."""
+    if isinstance(connection, Desk):
+        return connection.bulk(table, columns, rows)
     data = [tuple(row) for row in rows]
     if not data:
         return 0
@@ -40,20 +44,30 @@ def bulk(connection: Connection, table: str, columns: str, rows: Iterable[Sequen
     return len(data)
 
 
-def one(connection: Connection, sql: str, **binds: object) -> dict[str, object] | None:
+def all_rows(connection: Connection | Desk, sql: str, **binds: object) -> list[dict[str, Any]]:
+    """All rows as dicts."""
+    if isinstance(connection, Desk):
+        return connection.rows(sql, binds)
+    return [dict(row) for row in connection.execute(text(sql), binds).mappings()]
+
+
+def one(connection: Connection | Desk, sql: str, **binds: object) -> dict[str, object] | None:
     """The first row as a dict, or None."""
+    if isinstance(connection, Desk):
+        return next(iter(connection.rows(sql, binds)), None)
     row = connection.execute(text(sql), binds).mappings().first()
     return None if row is None else dict(row)
 
 
-def rows_of(connection: Connection, table: str, condition: str, **binds: object) -> list[HisRow]:
+def rows_of(connection: Connection | Desk, table: str, condition: str, **binds: object) -> list[HisRow]:
     """All rows of `table` that meet the condition, tagged with the table's name."""
-    result = connection.execute(text(f"SELECT * FROM {table} WHERE {condition}"), binds)
-    return [(table, dict(row)) for row in result.mappings()]
+    return [(table, row) for row in all_rows(connection, f"SELECT * FROM {table} WHERE {condition}", **binds)]
 
 
-def changed(connection: Connection, sql: str, **binds: object) -> int:
+def changed(connection: Connection | Desk, sql: str, **binds: object) -> int:
     """Runs one statement and returns its row count."""
+    if isinstance(connection, Desk):
+        return connection.run(sql, binds).changed
     return connection.execute(text(sql), binds).rowcount
 
 

@@ -7,9 +7,10 @@ import datetime
 from sqlalchemy import Connection
 
 from his_db.sample import FULL, Clock, SampleSize, SampleSummary, WindowProgram, hospital_now
+from his_db.samples.desk import Desk
 from his_db.samples.people import PatientSeed
 from his_db.samples.population import LEVELS, SESSIONS, ScheduleSeed, World, build_world
-from his_db.samples.tables import bulk, open_engine, sql_file, stamp16, yuan
+from his_db.samples.tables import bulk, changed, open_engine, sql_file, stamp16, yuan
 from his_db.samples.winning_money import fill_orders
 from his_db.samples.winning_window import WinningWindow
 
@@ -39,7 +40,7 @@ class WinningSample:
                 connection.exec_driver_sql("DROP SCHEMA IF EXISTS his CASCADE")
                 _script(connection, sql_file("winning", "schema.sql"))
                 _script(connection, sql_file("winning", "procedures.sql"))
-                summary = _fill(connection, world, (today - clock().date()).days)
+                summary = fill(connection, world, (today - clock().date()).days)
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("ANALYZE")
         finally:
@@ -49,7 +50,7 @@ class WinningSample:
     def window(self, url: str, *, clock: Clock = hospital_now) -> WindowProgram:
         """The window program on that database. Its times are the database's own (`his.fn_dqsj`), so `clock` is not
         used."""
-        return WinningWindow(url)
+        return WinningWindow(open_engine(url))
 
 
 def _script(connection: Connection, script: str) -> None:
@@ -59,7 +60,8 @@ def _script(connection: Connection, script: str) -> None:
     driver.execute(script)
 
 
-def _fill(connection: Connection, world: World, shift: int) -> SampleSummary:
+def fill(connection: Connection | Desk, world: World, shift: int) -> SampleSummary:
+    """All rows of the hospital; `shift`: days between its clock and the server's."""
     _fill_codes(connection, shift)
     _fill_master(connection, world)
     _fill_patients(connection, world)
@@ -79,7 +81,7 @@ def _fill(connection: Connection, world: World, shift: int) -> SampleSummary:
     )
 
 
-def _fill_codes(connection: Connection, shift: int) -> None:
+def _fill_codes(connection: Connection | Desk, shift: int) -> None:
     bulk(
         connection,
         "his.yy_config",
@@ -108,7 +110,7 @@ def _fill_codes(connection: Connection, shift: int) -> None:
     )
 
 
-def _fill_master(connection: Connection, world: World) -> None:
+def _fill_master(connection: Connection | Desk, world: World) -> None:
     bulk(
         connection,
         "his.yy_ksbmk",
@@ -131,7 +133,7 @@ def _fill_master(connection: Connection, world: World) -> None:
     bulk(connection, "his.yy_zgbmk", columns, (*doctors, *operators))
 
 
-def _fill_patients(connection: Connection, world: World) -> None:
+def _fill_patients(connection: Connection | Desk, world: World) -> None:
     last = {r.patient: world.schedules[r.schedule].start(r.number) for r in world.registrations if r.state == "VISITED"}
     columns = (
         "patid hzxm py sex birth zjlx sfzh blh cardno cardtype ybdm lxdh lxdz jhrxm jhrsfzh jhrgx zjjzrq lrczyh lrrq "
@@ -166,7 +168,7 @@ def _patient(patient: PatientSeed, last: datetime.datetime | None) -> tuple[obje
     )  # fmt: skip
 
 
-def _fill_schedules(connection: Connection, world: World) -> None:
+def _fill_schedules(connection: Connection | Desk, world: World) -> None:
     taken: dict[int, int] = {}
     highest: dict[int, int] = {}
     for order in world.registrations:
@@ -188,15 +190,20 @@ def _fill_schedules(connection: Connection, world: World) -> None:
     bulk(connection, "his.gh_yy_pbzbmx", columns, map(row, world.schedules))
 
 
-def _fill_expired_lock(connection: Connection, world: World, schedule: ScheduleSeed) -> None:
+def _fill_expired_lock(connection: Connection | Desk, world: World, schedule: ScheduleSeed) -> None:
     """A lock that ran out yesterday, still counted in ygh until the next lock of that schedule sweeps it."""
     moment = datetime.datetime.combine(world.today - datetime.timedelta(days=1), datetime.time(18))
     schedule_id = FIRST_SCHEDULE + schedule.index
-    connection.exec_driver_sql(
-        "UPDATE his.gh_yy_pbzbmx SET ygh = ygh + 1, yyxh_max = yyxh_max + 1 WHERE pbmxid = %s", (schedule_id,)
+    changed(
+        connection,
+        "UPDATE his.gh_yy_pbzbmx SET ygh = ygh + 1, yyxh_max = yyxh_max + 1 WHERE pbmxid = :pb",
+        pb=schedule_id,
     )
-    connection.exec_driver_sql(
+    changed(
+        connection,
         "INSERT INTO his.gh_yy_sdk (ddh, pbmxid, hx, sdrq, sxsj, zt, czyh) "
-        "SELECT '16OLDLOCK', pbmxid, yyxh_max, %s, %s, 0, 'jk160' FROM his.gh_yy_pbzbmx WHERE pbmxid = %s",
-        (stamp16(moment), stamp16(moment + datetime.timedelta(minutes=10)), schedule_id),
+        "SELECT '16OLDLOCK', pbmxid, yyxh_max, :made, :ends, 0, 'jk160' FROM his.gh_yy_pbzbmx WHERE pbmxid = :pb",
+        made=stamp16(moment),
+        ends=stamp16(moment + datetime.timedelta(minutes=10)),
+        pb=schedule_id,
     )

@@ -1,5 +1,6 @@
 """The winning sample's orders and money: gh_ghyyk, gh_ghzdk, gh_ghmxk, sf_brjsk, red rows, day sheets, history move."""
 
+# ruff: noqa: S608 - the composed parts are constants of this module; every value is bound
 from __future__ import annotations
 
 import datetime
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from his_db.samples.desk import Desk
 from his_db.samples.population import LEVELS, RegistrationSeed, World
-from his_db.samples.tables import bulk, stamp16, yuan
+from his_db.samples.tables import bulk, changed, stamp16, yuan
 
 FIRST_PATIENT = 100_001
 FIRST_SCHEDULE = 700_001
@@ -45,7 +47,7 @@ class _Ids:
     red_receipt: str
 
 
-def fill_orders(connection: Connection, world: World) -> None:
+def fill_orders(connection: Connection | Desk, world: World) -> None:
     """All orders with their money, then the nightly move of old rows into the N tables."""
     sheets = _sheet_numbers(world)
     bulk(connection, "his.gh_ghyyk", _BOOKING, (_booking(world, o) for o in world.registrations if _booked(o)))
@@ -173,7 +175,7 @@ def _sheet_numbers(world: World) -> dict[tuple[str, datetime.date], int]:
     return {key: _FIRST_SHEET + number for number, key in enumerate(keys)}
 
 
-def _sheets(connection: Connection, world: World, sheets: dict[tuple[str, datetime.date], int]) -> None:
+def _sheets(connection: Connection | Desk, world: World, sheets: dict[tuple[str, datetime.date], int]) -> None:
     figures: dict[tuple[str, datetime.date], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for operator, moment, amount in _movements(world):
         place = 0 if amount > 0 else 2
@@ -191,7 +193,7 @@ def _sheets(connection: Connection, world: World, sheets: dict[tuple[str, dateti
     bulk(connection, "his.gh_rjz", "rjxh czyh jzrq ghrs ghje thrs thje xjje wxje ybje qtje jlzt", rows)
 
 
-def _traps(connection: Connection, world: World) -> None:
+def _traps(connection: Connection | Desk, world: World) -> None:
     """A half-written row, and one schedule in which the same ghhx was given twice."""
     coming = next(s for s in world.schedules if s.day >= world.today and s.published and not s.stopped)
     moment = datetime.datetime.combine(world.today - datetime.timedelta(days=1), datetime.time(15, 3, 27))
@@ -205,20 +207,17 @@ def _traps(connection: Connection, world: World) -> None:
              world.departments[coming.department].code, "", 1, 0, FIRST_SCHEDULE + coming.index, "ck", "", 9)
         ],
     )  # fmt: skip
-    connection.exec_driver_sql(
-        "UPDATE his.gh_ghzdk z SET ghhx = 1 WHERE xh = (SELECT max(xh) FROM his.gh_ghzdk WHERE ghhx = 2 AND jlzt = 0)"
+    changed(
+        connection,
+        "UPDATE his.gh_ghzdk SET ghhx = 1 WHERE xh = (SELECT max(xh) FROM his.gh_ghzdk WHERE ghhx = 2 AND jlzt = 0)",
     )
 
 
-def _move_history(connection: Connection, today: datetime.date) -> None:
+def _move_history(connection: Connection | Desk, today: datetime.date) -> None:
     """What the vendor's night job does: visits of more than three days ago, with red rows and settlements."""
     limit = f"{today - datetime.timedelta(days=3):%Y%m%d}"
-    connection.exec_driver_sql(
-        "WITH gone AS (DELETE FROM his.gh_ghzdk WHERE ghrq < %s AND jlzt <> 9 RETURNING *) "
-        "INSERT INTO his.gh_nghzdk SELECT * FROM gone",
-        (limit,),
-    )
-    connection.exec_driver_sql(
-        "WITH gone AS (DELETE FROM his.sf_brjsk s USING his.gh_nghzdk z WHERE s.ghxh = z.xh RETURNING s.*) "
-        "INSERT INTO his.sf_nbrjsk SELECT * FROM gone"
-    )
+    old, settled = "ghrq < :limit AND jlzt <> 9", "ghxh IN (SELECT xh FROM his.gh_nghzdk)"
+    changed(connection, f"INSERT INTO his.gh_nghzdk SELECT * FROM his.gh_ghzdk WHERE {old}", limit=limit)
+    changed(connection, f"DELETE FROM his.gh_ghzdk WHERE {old}", limit=limit)
+    changed(connection, f"INSERT INTO his.sf_nbrjsk SELECT * FROM his.sf_brjsk WHERE {settled}")
+    changed(connection, f"DELETE FROM his.sf_brjsk WHERE {settled}")

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine
 
 from his_db.sample import HisRow, OrderRow, WindowRefusal
-from his_db.samples.tables import changed, fen, one, open_engine, rows_of
+from his_db.samples.desk import Desk, DeskPool
+from his_db.samples.tables import all_rows, changed, fen, one, rows_of
 
 _STATE = (
     "CASE WHEN y.jlzt=2 THEN 'CANCELLED' WHEN r.xh IS NOT NULL OR z.jlzt=1 THEN 'REFUNDED' WHEN z.jlzt=9 THEN "
@@ -23,7 +24,7 @@ _STATE = (
 _ORDERS = f"""
 SELECT * FROM (
   SELECT COALESCE(y.xh, z.xh) AS his_id, y.wbddh AS order_no, {_STATE} AS state, COALESCE(y.pbmxid, z.pbmxid) AS sch,
-         COALESCE(y.yyhx, z.ghhx) AS number, COALESCE(y.patid, z.patid) AS patient, COALESCE(y.djje, js.zje, 0) AS
+         COALESCE(y.yyhx, z.ghhx) AS num, COALESCE(y.patid, z.patid) AS patient, COALESCE(y.djje, js.zje, 0) AS
          total,
          COALESCE(js.zje, 0) AS paid, COALESCE(-rj.zje, 0) AS refunded,
          trim(COALESCE(r.czyh, y.qxczyh, z.czyh, y.czyh)) AS operator, COALESCE(y.djrq, z.czrq) AS booked
@@ -32,8 +33,8 @@ SELECT * FROM (
     LEFT JOIN his.vw_ghzdk r ON r.txh = z.xh
     LEFT JOIN his.vw_brjsk js ON js.ghxh = z.xh AND js.tsjh IS NULL
     LEFT JOIN his.vw_brjsk rj ON rj.ghxh = r.xh
-   WHERE (NOT :channel OR y.kfsdm = '160')) o
-WHERE :states = '' OR strpos(:states, ',' || state || ',') > 0
+   WHERE (:channel = 0 OR y.kfsdm = '160')) o
+WHERE :states = '*' OR strpos(:states, ',' || state || ',') > 0
 ORDER BY booked DESC, his_id DESC LIMIT :limit"""
 _NOW = "his.fn_rq16(his.fn_dqsj())"
 
@@ -42,8 +43,8 @@ class WinningWindow:
     """`WindowProgram` over the schema `his`. HIS id of an order: `gh_ghyyk.xh`, of a walk-in `gh_ghzdk.xh` (one
     sequence)."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = open_engine(url)
+    def __init__(self, engine: Engine | DeskPool) -> None:
+        self._engine = engine
 
     def close(self) -> None:
         """Gives the connections back."""
@@ -51,17 +52,17 @@ class WinningWindow:
 
     def orders(self, *, channel_only: bool, states: tuple[str, ...] | None = None, limit: int) -> list[OrderRow]:
         """Newest first."""
-        wanted = "" if states is None else f",{','.join(states)},"
-        binds = {"channel": channel_only, "states": wanted, "limit": limit}
+        wanted = "*" if states is None else f",{','.join(states)},"
+        binds = {"channel": int(channel_only), "states": wanted, "limit": limit}
         with self._engine.connect() as connection:
-            rows = connection.execute(text(_ORDERS), binds).mappings().all()
+            rows = all_rows(connection, _ORDERS, **binds)
         return [
             OrderRow(
                 his_id=str(r["his_id"]),
                 platform_order_no=r["order_no"],
                 state=r["state"],
                 schedule_id=str(r["sch"]),
-                number=r["number"],
+                number=r["num"],
                 patient_id=str(r["patient"]),
                 total_fen=fen(r["total"]),
                 paid_fen=fen(r["paid"]),
@@ -82,7 +83,11 @@ class WinningWindow:
                 raise WindowRefusal("请在挂号处退号！")
             if booking["jlzt"] == 2:
                 raise WindowRefusal("该患者已经取消预约")
-            past = one(connection, "SELECT left(:d, 8) < his.fn_rq8(his.fn_dqsj()) AS past", d=booking["yyrq"])
+            past = one(
+                connection,
+                "SELECT CASE WHEN left(:d, 8) < his.fn_rq8(his.fn_dqsj()) THEN 1 ELSE 0 END AS past",
+                d=booking["yyrq"],
+            )
             if past and past["past"]:
                 raise WindowRefusal("请在就诊日期之前取消预约！")
             changed(
@@ -94,7 +99,7 @@ class WinningWindow:
             )
             changed(
                 connection,
-                "UPDATE his.gh_yy_pbzbmx SET ygh = GREATEST(ygh - 1, 0) WHERE pbmxid = :pb",
+                "UPDATE his.gh_yy_pbzbmx SET ygh = CASE WHEN ygh > 0 THEN ygh - 1 ELSE 0 END WHERE pbmxid = :pb",
                 pb=booking["pbmxid"],
             )
 
@@ -116,8 +121,7 @@ class WinningWindow:
                 raise WindowRefusal("该号已经看诊,不能作废")
             if int(str(register["cfbz"])) > 0:
                 raise WindowRefusal("存在已结处方请先退处方再退挂号")
-            row = one(connection, "SELECT his.fn_hc(:xh, :op, NULL, '窗口退号') AS sjh", xh=register["xh"], op=operator)
-            if row is None or row["sjh"] is None:
+            if not self._reverse(connection, register["xh"], operator):
                 raise WindowRefusal("该号已退号！")
 
     def suspend_schedule(self, schedule_id: str, *, operator: str, reason: str) -> None:
@@ -161,7 +165,7 @@ class WinningWindow:
         """gh_ghzdk without booking, cash in xjje."""
         with self._engine.begin() as connection:
             _operator(connection, operator)
-            number = _take(connection, schedule_id)
+            number = self._take(connection, schedule_id)
             xh = _insert_register(connection, schedule_id, patient_id, number, operator, None)
             _settle(connection, xh, None)
         return xh
@@ -169,7 +173,7 @@ class WinningWindow:
     def book_for_channel(self, schedule_id: str, patient_id: str, platform_order_no: str, *, paid: bool) -> str:
         """As 健康160 would have: kfsdm 160, operator jk160, WeChat money."""
         with self._engine.begin() as connection:
-            number = _take(connection, schedule_id)
+            number = self._take(connection, schedule_id)
             row = one(
                 connection,
                 "INSERT INTO his.gh_ghyyk (patid, hzxm, sfzh, lxdh, yyrq, djrq, ksdm, ysdm, pbmxid, yyhx, djbz, "
@@ -200,7 +204,9 @@ class WinningWindow:
     def half_written(self, schedule_id: str, patient_id: str) -> str | None:
         """A committed gh_ghzdk row with jlzt 9 and neither lines nor settlement."""
         with self._engine.begin() as connection:
-            return _insert_register(connection, schedule_id, patient_id, _take(connection, schedule_id), "0931", None)
+            return _insert_register(
+                connection, schedule_id, patient_id, self._take(connection, schedule_id), "0931", None
+            )
 
     def raw(self, his_id: str) -> list[HisRow]:
         """Booking, registration and red row, lines, settlements; current and N tables."""
@@ -212,13 +218,28 @@ class WinningWindow:
                 numbers += [row["xh"] for _, row in rows]
                 found += rows
             for table, order in (("his.gh_ghmxk", "mxxh"), ("his.sf_brjsk", "sfrq"), ("his.sf_nbrjsk", "sfrq")):
-                found += rows_of(connection, table, f"ghxh = ANY(:numbers) ORDER BY {order}", numbers=numbers)
+                binds = {f"n{place}": number for place, number in enumerate(numbers or [None])}
+                wanted = ", ".join(f":{name}" for name in binds)
+                found += rows_of(connection, table, f"ghxh IN ({wanted}) ORDER BY {order}", **binds)
         return found
 
     def raw_schedule(self, schedule_id: str) -> list[HisRow]:
         """The schedule row; this vendor keeps no stop or change records."""
         with self._engine.connect() as connection:
             return rows_of(connection, "his.gh_yy_pbzbmx", "pbmxid = :pb", pb=Decimal(schedule_id))
+
+    def _reverse(self, connection: Connection | Desk, xh: object, operator: str) -> bool:
+        """The vendor's own 红冲; False when the registration is not valid any more."""
+        row = one(connection, "SELECT his.fn_hc(:xh, :op, NULL, '窗口退号') AS sjh", xh=xh, op=operator)
+        return row is not None and row["sjh"] is not None
+
+    def _take(self, connection: Connection | Desk, schedule_id: str) -> int:
+        """The vendor's own 取号. Raises WindowRefusal."""
+        row = one(connection, "SELECT o_hx, o_code, o_msg FROM his.fn_qh(:pb)", pb=Decimal(schedule_id))
+        assert row is not None
+        if row["o_code"] != 0:
+            raise WindowRefusal(str(row["o_msg"]))
+        return int(str(row["o_hx"]))
 
     def _change_schedule(
         self, schedule_id: str, operator: str, change: str, guard: str, refusal: str, *more: str, **binds: object
@@ -244,47 +265,37 @@ class WinningWindow:
 _START = "his.fn_yysj(p.zbrq, p.kssj, p.jssj, p.jgfz, CAST(:no AS int))"
 
 
-def _operator(connection: Connection, code: str) -> None:
+def _operator(connection: Connection | Desk, code: str) -> None:
     if one(connection, "SELECT id FROM his.yy_zgbmk WHERE id = :id AND jlzt = 0", id=code) is None:
         raise WindowRefusal("操作员不存在")
 
 
-def _booking(connection: Connection, his_id: str) -> dict[str, object] | None:
+def _booking(connection: Connection | Desk, his_id: str) -> dict[str, object] | None:
     """The booking, with its schedule's row locked first."""
-    connection.execute(
-        text(
-            "SELECT 1 FROM his.gh_yy_pbzbmx WHERE pbmxid = (SELECT pbmxid FROM his.gh_ghyyk WHERE xh = :id) FOR UPDATE"
-        ),
-        {"id": Decimal(his_id)},
+    all_rows(
+        connection,
+        "SELECT 1 FROM his.gh_yy_pbzbmx WHERE pbmxid = (SELECT pbmxid FROM his.gh_ghyyk WHERE xh = :id) FOR UPDATE",
+        id=Decimal(his_id),
     )
     return one(connection, "SELECT * FROM his.gh_ghyyk WHERE xh = :id FOR UPDATE", id=Decimal(his_id))
 
 
-def _register(connection: Connection, his_id: str) -> dict[str, object] | None:
+def _register(connection: Connection | Desk, his_id: str) -> dict[str, object] | None:
     """The original registration of an order or walk-in (not half written), its schedule's row locked first."""
     condition = "(yyxh = :id OR (xh = :id AND yyxh IS NULL)) AND txh IS NULL AND jlzt IN (0, 1)"
-    connection.execute(
-        text(
-            "SELECT 1 FROM his.gh_yy_pbzbmx WHERE pbmxid IN "
-            f"(SELECT pbmxid FROM his.gh_ghzdk WHERE {condition}) FOR UPDATE"
-        ),
-        {"id": Decimal(his_id)},
+    all_rows(
+        connection,
+        "SELECT 1 FROM his.gh_yy_pbzbmx WHERE pbmxid IN "
+        f"(SELECT pbmxid FROM his.gh_ghzdk WHERE {condition}) FOR UPDATE",
+        id=Decimal(his_id),
     )
     return one(
         connection, f"SELECT * FROM his.gh_ghzdk WHERE {condition} ORDER BY xh DESC FOR UPDATE", id=Decimal(his_id)
     )
 
 
-def _take(connection: Connection, schedule_id: str) -> int:
-    row = one(connection, "SELECT o_hx, o_code, o_msg FROM his.fn_qh(:pb)", pb=Decimal(schedule_id))
-    assert row is not None
-    if row["o_code"] != 0:
-        raise WindowRefusal(str(row["o_msg"]))
-    return int(str(row["o_hx"]))
-
-
 def _insert_register(
-    connection: Connection, schedule_id: str, patient_id: str, number: int, operator: str, booking: str | None
+    connection: Connection | Desk, schedule_id: str, patient_id: str, number: int, operator: str, booking: str | None
 ) -> str:
     """The gh_ghzdk row as it is first written: jlzt 9."""
     row = one(
@@ -306,7 +317,7 @@ def _insert_register(
     return str(row["xh"])
 
 
-def _settle(connection: Connection, xh: str, order_no: str | None) -> None:
+def _settle(connection: Connection | Desk, xh: str, order_no: str | None) -> None:
     """Lines and settlement of a registration, then jlzt 9 to 0. Cash without `order_no`, else WeChat."""
     binds = {
         "xh": Decimal(xh), "order_no": order_no, "zph": order_no and f"M{order_no}",
@@ -328,7 +339,7 @@ def _settle(connection: Connection, xh: str, order_no: str | None) -> None:
         "CAST(:order_no AS varchar), z.appjkdm, z.czrq, 0 FROM his.gh_ghzdk z JOIN his.gh_yy_pbzbmx p ON p.pbmxid = "
         "z.pbmxid "
         "WHERE z.xh = :xh",
-        "UPDATE his.gh_ghzdk z SET jlzt = 0, jssjh = (SELECT sjh FROM his.sf_brjsk WHERE ghxh = z.xh) "
+        "UPDATE his.gh_ghzdk SET jlzt = 0, jssjh = (SELECT sjh FROM his.sf_brjsk WHERE ghxh = :xh) "
         "WHERE xh = :xh AND jlzt = 9",
     ):
         used = {name: value for name, value in binds.items() if f":{name}" in statement}

@@ -10,7 +10,7 @@ from his_db.catalogue.model import Catalogue
 from his_db.mapping.load import MappingSet
 from his_db.mapping.model import ReportMapping, WatchMapping
 from his_db.mapping.sql_text import words
-from his_db.source import DEFAULT_LANES
+from his_db.source import default_lanes
 from his_db.workbench.grants import body_rights
 from his_db.workbench.made_up import generated_statements, values_for
 from his_db.workbench.site import Connection, Site, connected, planning
@@ -79,7 +79,7 @@ def impact(site: Site, mapping_set: MappingSet) -> ImpactReport:
 
 def _source(site: Site, name: str, uses: Sequence[Use]) -> SourceImpact:
     settings = site.sources[name]
-    lanes = {**DEFAULT_LANES, **site.lanes.get(name, {})}
+    lanes = {**default_lanes(settings.engine), **site.lanes.get(name, {})}
     used = {_lane(use) for use in uses} | {"watch"}
     polls = sum(60 / _poll(site, use).total_seconds() for use in uses if use.is_watch)
     return SourceImpact(
@@ -121,7 +121,7 @@ def _use(site: Site, connection: Connection, catalogue: Catalogue, use: Use) -> 
             notes.append("the text of the procedure cannot be read by this login / 该账号看不到过程内容")
     indexes, scans, unplanned = _plans(site, connection, use)
     notes += unplanned
-    lanes = {**DEFAULT_LANES, **site.lanes.get(use.source, {})}
+    lanes = {**default_lanes(site.sources[use.source].engine), **site.lanes.get(use.source, {})}
     lane = _lane(use)
     every = _poll(site, use).total_seconds()
     rate = (

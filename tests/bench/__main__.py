@@ -21,7 +21,7 @@ from pathlib import Path
 
 from agent.demo.hospital import NoServer, create_hospital, remove_folder
 from agent.demo.site import Site
-from tests.bench import bare, calls, conversion, events, lanes, ledger, process
+from tests.bench import bare, calls, conversion, events, lanes, ledger, process, reload, sessions
 from tests.bench.baseline import Baseline
 from tests.bench.figures import Figure, Report, against, describe_machine, load_average, table
 from tests.bench.load import Caller, Target
@@ -72,6 +72,8 @@ def _one_his(plan: Plan, kind: str, folder: Path, report: Report) -> None:
         stack.callback(hospital.remove)
         orders = Orders(hospital)
         recorded = record(hospital, orders)
+        _tell(f"{kind}: sessions")
+        report.figures += sessions.measure(plan, hospital)
         _tell(f"{kind}: lanes")
         report.figures += lanes.measure(plan, hospital)
         _tell(f"{kind}: agent and relay")
@@ -99,6 +101,9 @@ def _one_his(plan: Plan, kind: str, folder: Path, report: Report) -> None:
         _tell(f"{kind}: events")
         report.figures += events.measure(bench, site)
         report.figures += process.idle(kind, pid, baseline.pid, plan.idle_seconds / 2, watched=_watched(site))
+        site.stop()
+        _tell(f"{kind}: reload under load")
+        report.figures += reload.measure(bench, folder / "reload")
 
 
 async def _calls(bench: calls.Bench, targets: Sequence[Target]) -> list[Figure]:

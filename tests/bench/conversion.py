@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
-from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from typing import Any, Final
@@ -16,7 +14,7 @@ from his_db.engine import Rows
 from his_db.kind import Call
 from his_db.mapping.answer import ResultPlan
 from his_db.mapping.paging import open_page
-from tests.bench.figures import Figure, against, middle, rounds_of
+from tests.bench.figures import Figure, against, middle, rounds_of, timer
 from tests.bench.packs import LIST_SLOTS, mapping_of
 from tests.bench.plan import Plan
 
@@ -54,7 +52,7 @@ def _figure(plan: Plan, connection: sqlite3.Connection, compiled: ResultPlan, ca
     if built() != naive():
         raise AssertionError("the naive conversion and the compiled one do not agree")
     works = (built, tuples, naive)
-    found = rounds_of(plan.micro_rounds, [_timer(work, plan.micro_seconds) for work in works])
+    found = rounds_of(plan.micro_rounds, [timer(work, plan.micro_seconds) for work in works])
     (value, noise), (bare, _), (by_dict, _) = (middle(times) for times in found)
     return Figure(
         GROUP,
@@ -66,20 +64,6 @@ def _figure(plan: Plan, connection: sqlite3.Connection, compiled: ResultPlan, ca
         {"per row µs": (value - bare) / size},
         noise,
     )
-
-
-def _timer(work: Callable[[], Any], seconds: float) -> Callable[[], float]:
-    """Microseconds for one ``work``, measured over about that long, warmed up before."""
-
-    def measure_once() -> float:
-        work()
-        started, count = time.perf_counter(), 0
-        while (now := time.perf_counter()) < started + seconds:
-            work()
-            count += 1
-        return (now - started) / max(1, count) * 1e6
-
-    return measure_once
 
 
 def _fill(connection: sqlite3.Connection, count: int) -> None:

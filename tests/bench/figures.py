@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
@@ -154,3 +155,17 @@ def rounds_of(count: int, measures: Sequence[Callable[[], float]]) -> list[list[
         for at, measure in enumerate(measures):
             found[at].append(measure())
     return found
+
+
+def timer(work: Callable[[], Any], seconds: float) -> Callable[[], float]:
+    """Microseconds for one ``work``, measured over about that long, warmed up before."""
+
+    def measure_once() -> float:
+        work()
+        started, count = time.perf_counter(), 0
+        while (now := time.perf_counter()) < started + seconds:
+            work()
+            count += 1
+        return (now - started) / max(1, count) * 1e6
+
+    return measure_once

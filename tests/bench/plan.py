@@ -23,6 +23,7 @@ class Plan:
     micro_rounds: int
     micro_seconds: float
     commands: int
+    reload_seconds: float
 
 
 FULL: Final = Plan(
@@ -39,6 +40,7 @@ FULL: Final = Plan(
     micro_rounds=5,
     micro_seconds=0.15,
     commands=400,
+    reload_seconds=5,
 )
 QUICK: Final = Plan(
     kinds=("sqlite",),
@@ -54,4 +56,5 @@ QUICK: Final = Plan(
     micro_rounds=2,
     micro_seconds=0.05,
     commands=60,
+    reload_seconds=2.5,
 )

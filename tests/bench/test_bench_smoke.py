@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import conversion, ledger
+from agent.demo.hospital import create_hospital
+from tests.bench import conversion, ledger, sessions
 from tests.bench.figures import Figure, Report, describe_machine, middle, percentile, table
 from tests.bench.plan import FULL, QUICK
 
@@ -30,6 +31,15 @@ def test_conversion_gives_a_figure_for_each_size() -> None:
         check(figure)
         assert [base.name for base in figure.against] == ["bare tuples", "dict per row"]
         assert figure.noise is not None
+
+
+def test_a_held_session_gives_a_figure_for_each_size(tmp_path: Path) -> None:
+    hospital = create_hospital("sqlite", tmp_path)
+    figures = sessions.measure(TINY, hospital)
+    assert [figure.params["rows"] for figure in figures] == list(sessions.SIZES)
+    for figure in figures:
+        check(figure)
+    sessions.measure(TINY, hospital)  # it leaves nothing behind
 
 
 def test_ledger_gives_commands_beside_raw_commits(tmp_path: Path) -> None:
@@ -67,5 +77,5 @@ def test_percentiles_and_noise() -> None:
 def test_the_quick_form_is_smaller_in_every_way() -> None:
     assert set(QUICK.in_flight) < set(FULL.in_flight)
     assert set(QUICK.kinds) < set(FULL.kinds)
-    for name in ("rounds", "read_seconds", "idle_seconds", "singles", "bursts", "burst", "commands"):
+    for name in ("rounds", "read_seconds", "idle_seconds", "singles", "bursts", "burst", "commands", "reload_seconds"):
         assert getattr(QUICK, name) < getattr(FULL, name)

@@ -9,6 +9,7 @@ import asyncio
 import datetime as dt
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,10 @@ from his_db.access import HisAccess
 from his_db.errors import HisBusy, HisRefused, OperationNotMapped
 from his_db.generation import compile_generation
 from his_db.mapping.load import load_mapping_set
-from his_db.registry import SAMPLES, load_sample
+from his_db.registry import LIVE_SAMPLES, SAMPLES, load_sample
 from his_db.sample import SMALL, WindowProgram, hospital_now
 from his_db.source import Source, settings_from_url
-from tests.servers import MariadbServer
+from tests.servers import MariadbServer, opted_in, url_of
 
 ROOT = Path(__file__).resolve().parents[2]
 ZONE = "Asia/Shanghai"
@@ -52,20 +53,31 @@ class Hospital:
     today: dt.date
 
 
-@pytest.fixture(scope="module", params=sorted(SAMPLES))
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A fresh sample HIS, small, for this module."""
+@pytest.fixture(scope="module", params=[*sorted(SAMPLES), *sorted(LIVE_SAMPLES)])
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, opted_in_servers: ExitStack
+) -> tuple[str, str]:
+    """A fresh sample HIS, small, for this module; SQL Server and Oracle where the url of a server is given."""
     sample = load_sample(request.param)
     if sample.engine == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('his') / 'his.db'}"
     elif sample.engine == "mysql":
         url = request.getfixturevalue("mariadb_module_url")
+    elif request.param in LIVE_SAMPLES:
+        url = url_of(opted_in_servers.enter_context(opted_in(sample.engine)))
     else:
         at = request.getfixturevalue("postgresql_module_database")
         secret = f":{at.password}" if at.password else ""
         url = f"postgresql+psycopg://{at.user}{secret}@{at.host}:{at.port}/{at.database}"
     sample.create(url, today=hospital_now().date(), size=SMALL)
     return request.param, url
+
+
+@pytest.fixture(scope="module")
+def opted_in_servers() -> Iterator[ExitStack]:
+    """Holds what the opt-in suite made on servers, until the module is done."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +94,7 @@ async def hospital(site: tuple[str, str]) -> AsyncIterator[Hospital]:
     sample = load_sample(name)
     source = Source(settings_from_url("his", url), None)
     mapping = load_mapping_set(
-        ROOT / "his_db" / "packs" / name / sample.mappings, sources={"his": sample.engine}, timezone=ZONE
+        ROOT / "his_db" / "packs" / sample.name / sample.mappings, sources={"his": sample.engine}, timezone=ZONE
     )
     his = HisAccess({"his": source}, compile_generation(mapping))
     window = sample.window(url)

@@ -75,7 +75,13 @@ class Running:
         return found
 
     async def component(self, name: str) -> tuple[int, str] | None:
-        return next(((c.health, c.detail) for c in (await self.status()).components if c.name == name), None)
+        """Without the revisions of ``mapping``, which ``revisions`` has."""
+        found = next((c for c in (await self.status()).components if c.name == name), None)
+        return None if found is None else (found.health, re.sub(r"(; |^)running .*", "", found.detail))
+
+    async def revisions(self) -> str:
+        detail = next(c.detail for c in (await self.status()).components if c.name == "mapping")
+        return detail[detail.index("running ") :]
 
     async def info(self) -> agent_pb2.GetInfoResponse:
         found = await agent_pb2_grpc.AgentServiceStub(self.channel).GetInfo(agent_pb2.GetInfoRequest())
@@ -383,3 +389,127 @@ async def test_a_patch_of_the_his_degrades_one_operation(running: Running) -> No
 
     await until(well, "the mended operation")
     assert await running.component(f"operation:{name}") is None
+
+
+WHO = ["--author", "张工", "--note", "新版"]
+
+
+async def mapping_tool(running: Running, *arguments: str) -> int:
+    tool, *rest = arguments
+    return await asyncio.to_thread(cli.run, ["mapping", tool, *rest, "--config", str(running.config)])
+
+
+async def test_publish_and_rollback_are_what_runs(
+    tmp_path: Path, hospital: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "his.db").write_bytes(hospital.read_bytes())
+    text = CONFIG.replace('quiet = "20ms"', 'quiet = "20ms", use = "published", approval = true')
+    (tmp_path / "config.toml").write_text(text, encoding="utf-8")
+    shutil.copytree(PACK, tmp_path / "mappings")
+    async with started(tmp_path) as running:
+        first = running.expected()
+        found = await running.component("mapping")
+        assert found is not None
+        assert found[0] == agent_pb2.HEALTH_DEGRADED
+        assert "nothing is published yet" in found[1]
+        running.restore("second")
+        second = running.expected()
+        # By the configuration a second person must approve, though nobody says --require-approval.
+        assert await mapping_tool(running, "publish", *WHO) == 0
+        assert await mapping_tool(running, "publish", *WHO, "--approve") == 1
+        assert (await running.info()).mapping_revision == first
+        assert await mapping_tool(running, "publish", "--author", "李工", "--note", "同意", "--approve") == 0
+
+        def runs(revision: str) -> Callable[[], Awaitable[bool]]:
+            async def check() -> bool:
+                return (await running.info()).mapping_revision == revision and (await running.departments()).departments
+
+            return check
+
+        await until(runs(second), "what was published")
+        assert await running.component("mapping") == GOOD
+        assert await running.revisions() == f"running {second}"
+        running.restore("third")
+        third = running.expected()
+
+        async def edited() -> bool:
+            return await running.revisions() == f"running {second}, folder {third}"
+
+        await until(edited, "the edit, in the status alone")
+        assert (await running.info()).mapping_revision == second
+        port = running.daemon._server.port if running.daemon._server else 0
+        capsys.readouterr()
+        assert await asyncio.to_thread(cli.run, ["status", "--target", f"127.0.0.1:{port}", "--insecure"]) == 0
+        assert f"running {second}, folder {third}" in capsys.readouterr().out
+        await mapping_tool(running, "publish", *WHO)
+        assert await mapping_tool(running, "publish", "--author", "李工", "--note", "同意", "--approve") == 0
+        await until(runs(third), "the third")
+        assert await mapping_tool(running, "rollback", "--author", "李工", "--note", "回退") == 0
+        await until(runs(second), "the way back")
+        assert running.daemon.figures.value("reloads") == 3
+    async with started(tmp_path) as again:
+        assert (await again.info()).mapping_revision == second
+
+
+async def test_drift_degrades_exactly_what_it_breaks_and_heals(tmp_path: Path, hospital: Path) -> None:
+    name = "CatalogService.ListDoctors"
+    (tmp_path / "his.db").write_bytes(hospital.read_bytes())
+    text = CONFIG.replace('quiet = "20ms"', 'quiet = "20ms", drift = "100ms"')
+    (tmp_path / "config.toml").write_text(text, encoding="utf-8")
+    shutil.copytree(PACK, tmp_path / "mappings")
+
+    def patch(old: str, new: str) -> None:
+        with closing(sqlite3.connect(tmp_path / "his.db")) as connection:
+            connection.execute(f"ALTER TABLE BD_OU_EMPLOYEE RENAME COLUMN {old} TO {new}")
+            connection.commit()
+
+    async with started(tmp_path) as running:
+        assert await running.component("drift") is None  # no lock: nothing to compare
+        assert await mapping_tool(running, "drift", "--update") == 0
+
+        async def compared() -> bool:
+            return await running.component("drift") == GOOD
+
+        await until(compared, "the first comparison")
+        patch("SPEC", "SPEC2")
+
+        async def degraded() -> bool:
+            return await running.component(f"operation:{name}") is not None
+
+        await until(degraded, "the drift, without any call")
+        names = {item.name for item in (await running.status()).components if item.name.startswith("operation:")}
+        assert names == {f"operation:{name}"}
+        found = await running.component(f"operation:{name}")
+        assert found is not None
+        assert "not as in mappings.lock" in found[1]
+        assert "spec" in found[1].lower()
+        with refused() as told:
+            await catalog_pb2_grpc.CatalogServiceStub(running.channel).ListDoctors(catalog_pb2.ListDoctorsRequest())
+        assert told[0].reason == "MAPPING_MISMATCH"
+        assert (await running.departments()).departments
+        shown = {item.operation: item.available for item in (await running.info()).capabilities}
+        assert not shown[name]
+        figures = (await running.status()).figures
+        assert figures["drift_breaking"] >= 1
+        assert figures["refused_degraded"] == 1
+        patch("SPEC2", "SPEC")
+
+        async def well() -> bool:
+            return await running.component(f"operation:{name}") is None
+
+        await until(well, "the catalogue as locked")
+        catalog = catalog_pb2_grpc.CatalogServiceStub(running.channel)
+        assert (await catalog.ListDoctors(catalog_pb2.ListDoctorsRequest())).doctors
+        (running.mappings / "mappings.lock").write_text("{", encoding="utf-8")
+
+        async def unreadable() -> bool:
+            found = await running.component("drift")
+            return found is not None and found[1] == "not compared: mappings.lock: not JSON"
+
+        await until(unreadable, "the damaged lock")
+        (running.mappings / "mappings.lock").unlink()
+
+        async def off() -> bool:
+            return await running.component("drift") is None
+
+        await until(off, "the end of comparing")

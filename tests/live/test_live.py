@@ -1,7 +1,7 @@
 """Opt-in: SQL Server and Oracle on a server of yours. Their urls also add both to ``tests/conformance/test_engines.py``.
 
     HIS160_TEST_MSSQL_URL="mssql://sa:password@10.1.1.5:1433/master?driver=freetds" \\
-        python -m pytest tests/live tests/conformance/test_engines.py
+        python -m pytest tests/live tests/conformance/test_engines.py tests/conformance/test_packs.py -k "mssql or oracle"
 
 The account must be allowed to create databases (SQL Server) or users (Oracle); everything is made under a random name
 and dropped afterwards. Nothing of this has run where it was written: no such server could be had.

@@ -10,15 +10,17 @@ import pytest
 
 from his_db.engine import SourceSettings
 from his_db.errors import HisUnavailable, MappingMismatch
-from his_db.source import LaneSettings, Source, engine_for, settings_from_url
+from his_db.source import DEFAULT_LANES, LaneSettings, Source, default_lanes, engine_for, settings_from_url
 
 
 async def test_lanes_status_and_ping(sqlite_path: Path) -> None:
     source = Source(settings_from_url("his", f"sqlite:///{sqlite_path}"), {"read": LaneSettings(3, 7)})
     assert (source.name, source.status().ok) == ("his", False)
     assert [(lane.name, lane.workers) for lane in source.status().lanes] == [
-        ("read", 3), ("write", 2), ("watch", 1), ("report", 1)
+        ("read", 3), ("write", 1), ("watch", 1), ("report", 1)
     ]  # fmt: skip
+    assert default_lanes("postgresql") == DEFAULT_LANES
+    assert DEFAULT_LANES["write"].workers == 2  # of any engine but SQLite, which has one writer
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("his160-his-")]
     assert (await source.ping()).startswith("SQLite 3")
     assert source.status().ok

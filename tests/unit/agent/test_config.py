@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -233,6 +234,12 @@ def test_reload_and_guard_settings(tmp_path: Path) -> None:
     assert (settings.mapping.watch, settings.mapping.quiet) == ("auto", timedelta(milliseconds=500))
     assert settings.mapping.canary == ("CatalogService.ListDepartments",)
     assert settings.mapping.start_with_last_good
+    assert (settings.mapping.use, settings.mapping.approval) == ("folder", False)
+    assert settings.mapping.drift == timedelta(minutes=10)
+    strict = GOOD.replace('"mappings"', '"mappings"\nuse = "published"\napproval = true\ndrift = "0s"')
+    assert load(tmp_path, strict).mapping == replace(
+        settings.mapping, use="published", approval=True, drift=timedelta(0)
+    )
     packed = load(tmp_path, GOOD.replace('"mappings"', '"pack:zebone"'))
     assert packed.mapping.watch == "off"  # it changes with the program
     bad = GOOD.replace('host = "db"', 'host = "db"\nquiet_hours = "8-9"')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -15,9 +16,10 @@ import pytest
 from his160.v1 import agent_pb2
 
 from agent import cli
-from agent.config import WatchMode
+from agent.config import MappingUse, WatchMode
 from agent.config_place import packs_folder
 from agent.figures import Figures
+from agent.mapping_origin import MappingOrigin, revision_of
 from agent.mapping_shelf import MappingShelf, shelf_folder
 from agent.mapping_watch import FolderWatch, fingerprint, is_share
 from agent.reload import Reloader, ReloadSettings, start_mappings
@@ -31,6 +33,8 @@ from his_db.mapping.load import load_mapping_set
 from his_db.registry import load_sample
 from his_db.sample import SMALL, hospital_now
 from his_db.source import Source, settings_from_url
+from his_db.workbench.revisions import Revisions
+from his_db.workbench.site import Site
 from sync.watcher import WatcherStatus
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
@@ -88,20 +92,21 @@ class Time:
 
 
 class Bench:
-    def __init__(self, folder: Path, state: Path) -> None:
+    def __init__(self, folder: Path, state: Path, use: MappingUse = "folder") -> None:
         self.folder = folder
         self.shelf = MappingShelf(state)
+        self.origin = MappingOrigin(folder, Revisions(state.parent), use=use)
         self.judge = Judge()
         self.time = Time()
         self.figures = Figures()
         self.switched: list[Generation] = []
         self.loads = 0
         self.while_loading: Callable[[], None] = lambda: None
-        started = start_mappings(folder, compiled, self.shelf, last_good=True)
+        started = start_mappings(self.origin, compiled, self.shelf, last_good=True)
         self.started = started
-        self.shelf.keep(folder, started.taken, started.generation.revision, NOW)
+        self.shelf.keep(started.key, started.taken, started.generation.revision, NOW)
         self.reloader = Reloader(
-            ReloadSettings(folder, "off"),
+            ReloadSettings(self.origin, "off"),
             started,
             compiled=self.compiled,
             canary=self.judge,
@@ -123,8 +128,18 @@ class Bench:
 
     @property
     def component(self) -> tuple[int, str]:
+        """Without the revisions, which ``revisions`` has."""
         (state,) = self.reloader.state()
-        return state.health, state.detail
+        return state.health, re.sub(r"(; |^)running .*", "", state.detail)
+
+    @property
+    def revisions(self) -> str:
+        (state,) = self.reloader.state()
+        return state.detail[state.detail.index("running ") :]
+
+    async def look(self) -> None:
+        """The next look, without any event."""
+        await self.reloader._step(FolderWatch(self.folder, "off", lambda: None))
 
     def edit(self, old: str, new: str, name: Path = DEPARTMENTS) -> None:
         path = self.folder / name
@@ -330,13 +345,13 @@ def test_the_last_good_of_another_folder_is_not_used(bench: Bench, tmp_path: Pat
     other.mkdir()
     (other / "x.toml").write_text("schema = 1", encoding="utf-8")
     with pytest.raises(DocumentError):
-        start_mappings(other, compiled, bench.shelf, last_good=True)
+        start_mappings(MappingOrigin(other), compiled, bench.shelf, last_good=True)
     (bench.folder / DEPARTMENTS).write_bytes(b"=")
     with pytest.raises(DocumentError, match="H101"):
-        start_mappings(bench.folder, compiled, bench.shelf, last_good=False)
+        start_mappings(bench.origin, compiled, bench.shelf, last_good=False)
     shutil.rmtree(bench.shelf.refused_file.parent)
     with pytest.raises(DocumentError, match="H101"):
-        start_mappings(bench.folder, compiled, bench.shelf, last_good=True)
+        start_mappings(bench.origin, compiled, bench.shelf, last_good=True)
 
 
 def test_a_crash_between_two_renames_keeps_a_good_set(bench: Bench) -> None:
@@ -355,6 +370,106 @@ def test_only_files_of_the_set_are_copied(bench: Bench) -> None:
     taken = bench.shelf.take(bench.folder)
     names = sorted(path.relative_to(taken).as_posix() for path in taken.rglob("*") if path.is_file())
     assert names == ["catalog/list_departments.toml", "codes/period.toml", "watch/schedules.toml"]
+
+
+# -- published revisions ----------------------------------------------------------------------------------------------
+
+
+def publish(bench: Bench) -> str:
+    site = Site(bench.folder, {"his": settings_from_url("his", "sqlite:///his.db")})
+    return Revisions(bench.shelf.refused_file.parents[1]).publish(site, author="张工", note="新版").revision
+
+
+def test_the_revision_of_a_folder_is_the_loader_s(bench: Bench, tmp_path: Path) -> None:
+    (bench.folder / "catalog" / "A.sql").write_text("SELECT 1", encoding="utf-8")
+    (bench.folder / "_draft.toml").write_text("=", encoding="utf-8")
+    assert revision_of(bench.folder) == compiled(bench.folder).revision
+    assert revision_of(PACK) == compiled(PACK).revision
+    assert revision_of(tmp_path / "none") == ""
+
+
+async def test_the_revisions_are_shown_where_they_differ(bench: Bench) -> None:
+    first = bench.started.generation.revision
+    assert bench.revisions == f"running {first}"
+    assert publish(bench) == first
+    bench.judge.verdict = (Problem(Place("watch schedules", 1, 1), "H590", "fails", "失败"),)
+    bench.edit("schema = 1", "schema = 1\n# better")
+    await bench.look()
+    second = compiled(bench.folder).revision
+    assert bench.revisions == f"running {first}, folder {second}"
+    bench.judge.verdict = ()
+    bench.reloader.changed()
+    await bench.look()
+    assert bench.revisions == f"running {second}, published {first}"
+
+
+async def test_only_what_is_published_runs(bench: Bench, tmp_path: Path) -> None:
+    first = publish(bench)
+    bench = Bench(bench.folder, tmp_path / "state" / "mappings", "published")
+    assert (bench.component, bench.revisions) == ((agent_pb2.HEALTH_OK, ""), f"running {first}")
+    bench.edit("schema = 1", "schema = 1\n# better")
+    second = compiled(bench.folder).revision
+    await bench.look()
+    assert not bench.judge.tried
+    assert bench.component == (agent_pb2.HEALTH_OK, "")
+    assert bench.revisions == f"running {first}, folder {second}"
+    assert publish(bench) == second
+    await bench.look()
+    assert [item.revision for item in bench.switched] == [second]
+    assert bench.revisions == f"running {second}"
+    Revisions(tmp_path / "state").rollback(author="李工", note="回退")
+    await bench.look()
+    assert [item.revision for item in bench.switched] == [second, first]
+    assert bench.revisions == f"running {first}, folder {second}"
+    shutil.rmtree(bench.folder)
+    again = Bench(bench.folder, tmp_path / "state" / "mappings", "published")
+    assert again.started.generation.revision == first  # the folder is not needed
+    assert again.component == (agent_pb2.HEALTH_OK, "")
+
+
+async def test_until_something_is_published_the_folder_of_the_start_runs(bench: Bench, tmp_path: Path) -> None:
+    bench = Bench(bench.folder, tmp_path / "state" / "mappings", "published")
+    first = bench.started.generation.revision
+    said = "nothing is published yet, the folder as it was at the start runs"
+    assert bench.component == (agent_pb2.HEALTH_DEGRADED, said)
+    bench.edit("schema = 1", "schema = 1\n# better")
+    await bench.look()
+    assert (bench.component[1], bench.judge.tried) == (said, [])
+    second = publish(bench)
+    await bench.look()
+    assert [item.revision for item in bench.switched] == [second] != [first]
+    assert bench.component == (agent_pb2.HEALTH_OK, "")
+
+
+@pytest.mark.parametrize("damage", ["archive", "pointer", "gone", "no archive"])
+async def test_damaged_publications_never_run(bench: Bench, tmp_path: Path, damage: str) -> None:
+    state = tmp_path / "state" / "mappings"
+    good = publish(bench)
+    bench = Bench(bench.folder, state, "published")
+    bench.edit("schema = 1", "schema = 1\n# not published")
+    pointer, archive = state / "live.json", state / good
+    kept = pointer.read_bytes()
+    with (archive / DEPARTMENTS).open("a", encoding="utf-8") as file:
+        file.write("# by hand\n" if damage == "archive" else "")
+    if damage == "pointer":
+        pointer.write_text("{", encoding="utf-8")
+    elif damage == "gone":
+        pointer.unlink()
+    elif damage == "no archive":
+        archive.rename(tmp_path / "away")
+    for found in (bench, Bench(bench.folder, state, "published")):
+        await found.look()
+        assert found.component[0] == agent_pb2.HEALTH_DEGRADED
+        assert "live.json:1:1 H712" in found.component[1]
+        assert f"running {good}" in found.revisions
+        assert not found.switched
+    pointer.write_bytes(kept)
+    if damage == "no archive":
+        (tmp_path / "away").rename(archive)
+    if damage != "archive":
+        await bench.look()
+        assert bench.component == (agent_pb2.HEALTH_OK, "")
+        assert not bench.switched
 
 
 # -- seeing changes ---------------------------------------------------------------------------------------------------
@@ -451,7 +566,7 @@ async def test_the_running_reloader_sees_an_edit(bench: Bench) -> None:
         done.set()
 
     reloader = Reloader(
-        ReloadSettings(bench.folder, "auto", timedelta(milliseconds=20)),
+        ReloadSettings(bench.origin, "auto", timedelta(milliseconds=20)),
         bench.started,
         compiled=compiled,
         canary=bench.judge,

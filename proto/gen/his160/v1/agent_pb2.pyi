@@ -93,7 +93,7 @@ class Component(_message.Message):
     health: Global___Health.ValueType
     """How it is."""
     detail: _builtins.str
-    """What is the matter, English, without personal data. Empty when it works."""
+    """What is the matter, or which revision runs; English, without personal data. Mostly empty when it works."""
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:
         """Since when it is so."""
