@@ -101,13 +101,18 @@ class AttachedAgent:
                 if task.done():
                     task.result()
         finally:
+            # Before anything is awaited: gRPC may cancel a broken stream's handler twice, and a second cancellation
+            # in the middle of this would leave the callers waiting for their deadlines.
+            self._fail_calls()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._agent_leaves = True
-            for answer in self._answers.values():
-                # The agent may have done it: only the retry with the same request_id can tell.
-                answer.fail(CallFailed(to_status(CallRefused(reason_pb2.REASON_OUTCOME_UNKNOWN))))
+
+    def _fail_calls(self) -> None:
+        self._agent_leaves = True
+        for answer in self._answers.values():
+            # The agent may have done it: only the retry with the same request_id can tell.
+            answer.fail(CallFailed(to_status(CallRefused(reason_pb2.REASON_OUTCOME_UNKNOWN))))
 
     def goodbye(self, reason: str, *, reconnect: bool) -> None:
         """Ask the agent to leave: it finishes the calls under way and ends its side."""

@@ -13,12 +13,15 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import code_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (  # type: ignore[import-untyped]
     ProtoReflectionDescriptorDatabase,
 )
 from his160.sandbox.v1 import sandbox_pb2, sandbox_pb2_grpc
 from his160.v1 import agent_pb2, catalog_pb2, relay_pb2, relay_pb2_grpc, report_pb2
 
+from agent.errors import CallFailed as EndedWith
+from agent.sandbox.attached import AttachedAgent
 from agent.sandbox.client import CallFailed, SandboxClient
 from agent.sandbox.command import main
 from agent.sandbox.server import CannotListen, NotLoopback, Sandbox, require_loopback
@@ -254,3 +257,48 @@ def test_a_bad_command_line_or_file(bench: Bench, tmp_path: Path, capsys: pytest
     assert run("--pki", str(tmp_path / "nowhere")) == 1
     bench.settings.store.write_bytes(b"\0\0\0\1\0\0\0\0xyz")
     assert run() == 1
+
+
+class LingeringStream:
+    """An agent that has greeted; its reads take a while to end when they are cancelled, as gRPC's do."""
+
+    def __init__(self) -> None:
+        self._greeted = False
+
+    async def read(self) -> relay_pb2.AttachRequest | None:
+        if not self._greeted:
+            self._greeted = True
+            return relay_pb2.AttachRequest(settings=relay_pb2.LinkSettings(revision=1, site=SITE))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+        return None
+
+    async def write(self, frame: relay_pb2.AttachResponse) -> None:
+        """Taken."""
+
+
+async def test_calls_end_when_their_link_is_cancelled_twice() -> None:
+    """gRPC may cancel a broken stream's handler twice; who waits for an answer must not wait for the deadline."""
+    agent = AttachedAgent(LingeringStream())
+    await agent.greet()
+    running = asyncio.ensure_future(agent.run())
+
+    async def ask() -> None:
+        async for _ in agent.call("/his160.v1.AgentService/GetInfo", b""):
+            pass
+
+    asking = asyncio.ensure_future(ask())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert running.cancel()
+    await asyncio.sleep(0)
+    assert running.cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(EndedWith) as caught:
+            await asking
+        await asyncio.gather(running, return_exceptions=True)
+    assert caught.value.status.code == code_pb2.UNAVAILABLE
+    assert not agent.takes_calls
