@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +10,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-import psycopg
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
 
+from his_db.engine import SourceSettings
 from his_db.registry import load_sample
 from his_db.sample import FULL, SMALL, OrderRow, SampleHis, SampleSummary, WindowProgram, WindowRefusal
+from tests.servers import url_of
 
 TODAY = datetime.date(2026, 11, 23)
-_SERVER = os.environ.get("HIS160_TEST_PG", "postgresql://postgres@127.0.0.1:5432/test")
-_DATABASE = f"his160_samples_{os.getpid()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +47,10 @@ class Sample:
         return tuple(row)
 
 
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    try:
-        admin = psycopg.connect(_SERVER, autocommit=True, connect_timeout=3)
-    except psycopg.OperationalError:
-        pytest.skip("no PostgreSQL server")
-    with admin:
-        admin.execute(f"DROP DATABASE IF EXISTS {_DATABASE} WITH (FORCE)")
-        admin.execute(f"CREATE DATABASE {_DATABASE} TEMPLATE template0 ENCODING 'UTF8'")
-        yield _SERVER.replace("postgresql://", "postgresql+psycopg://").rsplit("/", 1)[0] + "/" + _DATABASE
-        admin.execute(f"DROP DATABASE {_DATABASE} WITH (FORCE)")
-    admin.close()
+@pytest.fixture(scope="module")
+def postgres_url(postgresql_module_database: SourceSettings) -> str:
+    """A fresh database on the server of the suite, which may not be skipped where HIS160_REQUIRE names it."""
+    return "postgresql+psycopg" + url_of(postgresql_module_database).removeprefix("postgresql")
 
 
 def _open(name: str, url: str) -> Sample:
