@@ -10,21 +10,42 @@ DEV    := $(VENV)/.installed-dev
 # What the tests and checks need: our tools, a PostgreSQL server from a wheel, Microsoft's ODBC driver for SQL Server.
 EXTRAS := dev,demo-postgresql,mssql
 
-.PHONY: demo demo-postgresql test soak lint types architecture contract proto bench lock clean check
+.PHONY: demo demo-postgresql test test-windows chaos race soak lint types architecture contract proto bench lock clean check
 
 demo: $(STAMP)
-	$(BIN)/his160 demo
+	$(BIN)/his160 demo --reports build/demo
 
 demo-postgresql: $(DEV)
-	$(BIN)/his160 demo --his postgresql
+	$(BIN)/his160 demo --his postgresql --reports build/demo-postgresql
 
-# Two workers, a file to each at a time: the servers and sample hospitals of a file are made once.
+# Workers that are given a file at a time: the servers and sample hospitals of a file are made once. More of them than
+# processors, because processes that die and come back are waited for; long files first (tests/conftest.py).
+WORKERS ?= 4
 test: $(DEV)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/windows $(PYTEST_ARGS)
+
+# Kills the agent at every point of every command, on SQLite, PostgreSQL and (reduced) MariaDB; the table is a page of docs.
+# Hours; with `python -m tests.chaos --seed N --journal FILE` it may be ended at any moment and gone on with.
+chaos: $(DEV)
+	HIS160_STRIKES=all $(BIN)/python -m pytest --numprocesses 2 tests/unit/sync/test_saga_faults.py --timeout=1800
+	$(BIN)/python -m tests.chaos --markdown docs/chaos.md
+
+# On Windows Python under wine (docs/windows.md), apart from `make test`. It ends after WINDOWS_LIMIT seconds at the latest,
+# and with it whatever it started.
+WINDOWS_LIMIT ?= 1500
+test-windows: $(DEV)
+	$(BIN)/python -m tools.windows_tests --seconds $(WINDOWS_LIMIT) $(PYTEST_ARGS)
 
 # The long forms of what `make test` does briefly.
+race: $(DEV)
+	$(BIN)/python -m tests.race --markdown docs/reliability.md
+
 soak: $(DEV)
 	HIS160_EDITS=1000 $(BIN)/python -m pytest tests/e2e/test_reload.py
+	HIS160_CHANCE=1 $(BIN)/python -m pytest --numprocesses 2 tests/unit
+	HIS160_POWER_CUTS=1000 $(BIN)/python -m pytest --timeout 3600 tests/conformance/test_power_cut.py
+	HIS160_CHANCE=1 $(BIN)/python -m pytest tests/chaos/test_real_model.py
+	HIS160_QUEUED=1000000 $(BIN)/python -m pytest --timeout 900 tests/unit/sync/test_event_heads.py
 
 lint: $(DEV)
 	$(BIN)/ruff check .

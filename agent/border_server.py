@@ -111,7 +111,7 @@ class BorderServer:
             _LOG.warning("call=%s %s", number, error)
             raise CallFailed(to_status(refused, call_id=number)) from error
         deadline = None if left is None else time.monotonic() + left
-        return CallContext(identity, "server", number, deadline)
+        return CallContext(identity, "server", number, deadline, peer=context.peer())
 
     def _identity(self, context: grpc.aio.ServicerContext[Any, Any]) -> Identity:
         if self._settings.insecure:

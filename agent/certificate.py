@@ -7,20 +7,21 @@ part after ``his160://``) may stand in the common name; a URI in the subject alt
 
 from __future__ import annotations
 
+import binascii
 import re
+import ssl
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, get_args
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
+from agent.certificate_der import Certificate, MalformedCertificate, parse_certificate
 from agent.handler import Identity, IdentityKind
 
 SCHEME: Final = "his160://"
 _KINDS: Final = frozenset(get_args(IdentityKind)) - {"local"}
 _IDENTITY: Final = re.compile(r"([a-z]+)/([A-Za-z0-9][A-Za-z0-9._-]{0,62})")
+_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\s(.+?)\s-----END CERTIFICATE-----", re.DOTALL)
 
 
 class CertificateError(ValueError):
@@ -36,13 +37,17 @@ def identity_uri(identity: Identity) -> str:
 def identity_of(certificate: bytes) -> Identity:
     """The identity in a PEM certificate (the first, of a chain). CertificateError unless it names exactly one."""
     parsed = _load(certificate)
-    named = {found for uri in _uris(parsed) if (found := _parse(uri)) is not None}
+    named = {found for uri in parsed.uris if (found := _parse(uri)) is not None}
     if not named:
-        names = parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        named = {found for name in names if (found := _parse(str(name.value))) is not None}
+        named = {found for name in parsed.common_names if (found := _parse(name)) is not None}
     if len(named) != 1:
         raise CertificateError("the certificate names no identity" if not named else "the certificate names several")
     return named.pop()
+
+
+def identity_of_der(certificate: bytes) -> Identity:
+    """The identity in a DER certificate, as TLS sockets show it. Raises CertificateError."""
+    return identity_of(ssl.DER_cert_to_PEM_cert(certificate).encode())
 
 
 def site_of(certificate: bytes) -> str:
@@ -54,8 +59,8 @@ def site_of(certificate: bytes) -> str:
 
 
 def expiry_of(certificate: bytes) -> datetime:
-    """When a PEM certificate (the first, of a chain) ends, UTC."""
-    return _load(certificate).not_valid_after_utc
+    """When a PEM certificate (the first, of a chain) ends, UTC. Raises CertificateError."""
+    return _load(certificate).ends
 
 
 def read_expiry(path: Path) -> datetime:
@@ -63,21 +68,16 @@ def read_expiry(path: Path) -> datetime:
     return expiry_of(path.read_bytes())
 
 
-def _load(certificate: bytes) -> x509.Certificate:
+def _load(certificate: bytes) -> Certificate:
+    found = _PEM.search(certificate)
+    if found is None:
+        raise CertificateError("not a PEM certificate")
     try:
-        return x509.load_pem_x509_certificate(certificate)
-    except ValueError as error:
+        return parse_certificate(binascii.a2b_base64(b"".join(found[1].split()), strict_mode=True))
+    except binascii.Error as error:
         raise CertificateError("not a PEM certificate") from error
-
-
-def _uris(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    except ValueError as error:
-        raise CertificateError("the subject alternative name cannot be read") from error
-    return list(names.get_values_for_type(x509.UniformResourceIdentifier))
+    except MalformedCertificate as error:
+        raise CertificateError(str(error)) from error
 
 
 def _parse(text: str) -> Identity | None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import pathlib
+import urllib.parse
 import zoneinfo
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Final
 
 from agent.config_place import PACK, is_loopback, mapping_folder, pack_names, split_address
+from agent.config_secrets import check_secrets
 from his_db.canary import can_try
 from his_db.contract import mappable_names
 from his_db.document.finding import listed, nearest
 from his_db.document.located import Document, Path
 from his_db.document.problem import Problems
+from his_db.proxy import parse_proxy
 from his_db.quiet_hours import parse_spans
+from sync.numbers import SEQUENCES
 
 _SERVER_FILES: Final = ("certificate", "key", "client_ca")
+_LAST_SEQUENCE: Final = SEQUENCES[1]
 _RELAY_FILES: Final = ("certificate", "key", "ca")
 
 
@@ -47,13 +53,22 @@ def check_settings(
 ) -> None:
     """Report what does not fit together. ``folder``: what relative paths are relative to."""
     check = _Check(document, values, folder, problems, require_files)
+    check_secrets(document, values, problems)
     _zone(check)
+    _state(check)
     _sources(check)
     _mapping(check)
+    _mapping_is_apart(check)
     _guard(check)
+    _insurance(check)
     _server(check)
+    _desk(check)
+    _metrics(check)
+    _payment_notify(check)
     _relay(check)
     _borders(check)
+    _nats(check)
+    _drops(check)
 
 
 def _zone(check: _Check) -> None:
@@ -73,6 +88,36 @@ def _zone(check: _Check) -> None:
         )
 
 
+def _state(check: _Check) -> None:
+    """A url of PostgreSQL, without a password in it."""
+    url = check.value("state", "url")
+    if not url or not isinstance(url, str):
+        return
+    try:
+        parts = urllib.parse.urlsplit(url)
+        complete = parts.scheme == "postgresql" and bool(parts.hostname) and len(parts.path) > 1 and parts.port != 0
+    except ValueError:
+        complete, parts = False, urllib.parse.urlsplit("")
+    if not complete:
+        check.report(
+            ("state", "url"),
+            "H708",
+            "not the url of a PostgreSQL database",
+            "不是有效的 PostgreSQL 地址",
+            'url = "postgresql://user@host:5432/database"',
+            'url = "postgresql://用户@主机:5432/数据库"',
+        )
+    elif parts.password:
+        check.report(
+            ("state", "url"),
+            "H701",
+            "a password may not stand in the configuration",
+            "密码不能直接写在配置文件中",
+            'take it out of the url and write password = "@env:NAME"',
+            '从 url 中去掉密码，另写 password = "@env:变量名"',
+        )
+
+
 def _sources(check: _Check) -> None:
     sources = check.values.get("source")
     if not isinstance(sources, Mapping):
@@ -88,7 +133,7 @@ def _sources(check: _Check) -> None:
         )
     for name, source in sources.items():
         engine = source.get("engine")
-        if engine is not None and engine != "sqlite" and not source.get("host"):
+        if engine is not None and engine != "sqlite" and not source.get("host") and not _has_url(source):
             check.report(
                 ("source", name),
                 "H705",
@@ -97,6 +142,35 @@ def _sources(check: _Check) -> None:
                 'add host = "…"',
                 '请填写 host = "…"',
             )
+
+        proxy = source.get("options", {}).get("proxy")
+        if engine == "http" and proxy:
+            beside = (
+                'user and password by proxy_credentials = "@file:…"',
+                '用户与密码写在 proxy_credentials = "@file:…"',
+            )
+            _proxy(check, ("source", name, "options", "proxy"), proxy, beside)
+
+
+def _proxy(check: _Check, path: Path, text: str, beside: tuple[str, str]) -> None:
+    """A proxy that can be read. ``beside``: where its user and password stand."""
+    try:
+        parse_proxy(text)
+    except ValueError:
+        check.report(
+            path,
+            "H708",
+            "a proxy is written http://host:port or socks5://host:port",
+            "代理格式应为 http://主机:端口 或 socks5://主机:端口",
+            f'proxy = "socks5://10.1.1.1:1080", {beside[0]}',
+            f'proxy = "socks5://10.1.1.1:1080"，{beside[1]}',
+        )
+
+
+def _has_url(source: Mapping[str, Any]) -> bool:
+    """Whether an interface over HTTP says where it is by its base URL."""
+    is_url = bool(source.get("options", {}).get("base_url")) or "://" in str(source.get("database", ""))
+    return source["engine"] == "http" and is_url
 
 
 def _mapping(check: _Check) -> None:
@@ -118,6 +192,23 @@ def _mapping(check: _Check) -> None:
         f"make the folder first, or use a built-in pack: {packs}",
         f"请先新建该文件夹，或使用内置适配包：{packs}",
     )
+
+
+def _mapping_is_apart(check: _Check) -> None:
+    """The copies that the agent keeps must not lie in the folder that it copies."""
+    text, state = check.value("mapping", "path"), check.value("state", "path")
+    if not isinstance(text, str) or not isinstance(state, str) or text.startswith(PACK):
+        return
+    own = (check.folder / state).resolve().parent / "mappings"
+    if mapping_folder(text, check.folder).resolve() in (own, *own.parents):
+        check.report(
+            ("mapping", "path"),
+            "H714",
+            "the agent keeps its own copies of mappings in this folder, beside its state store",
+            "该文件夹是代理存放映射副本的位置（与状态库同级），不能用作映射文件夹",
+            'put the state store elsewhere: state.path = "state/agent.db"',
+            '请把状态库放到别处：state.path = "state/agent.db"',
+        )
 
 
 def _has_last_good(check: _Check) -> bool:
@@ -169,6 +260,21 @@ def _operation(check: _Check, path: Path, name: str) -> None:
         )
 
 
+def _insurance(check: _Check) -> None:
+    """A share of msgid sequences: in order, and none of the gateway's own."""
+    text = check.value("insurance", "msgid_sequences")
+    first, _, last = text.partition("-") if isinstance(text, str) else ("", "", "")
+    if first.isdigit() and last.isdigit() and not int(first) < int(last) <= _LAST_SEQUENCE:
+        check.report(
+            ("insurance", "msgid_sequences"),
+            "H705",
+            f"not a share of the sequences: first < last <= {_LAST_SEQUENCE} (9000 to 9999 are for reads and sign-ins)",
+            f"序号区间不对：须首 < 尾 ≤ {_LAST_SEQUENCE}（9000–9999 留给查询和签到）",
+            'two agents with state files of their own: "0-4499" and "4500-8999"',
+            '两个代理各用各的状态库时："0-4499" 和 "4500-8999"',
+        )
+
+
 def _server(check: _Check) -> None:
     listen, is_insecure = check.value("server", "listen"), check.value("server", "insecure")
     host = ""
@@ -189,10 +295,51 @@ def _server(check: _Check) -> None:
         )
 
 
+def _metrics(check: _Check) -> None:
+    listen = check.value("metrics", "listen")
+    if isinstance(listen, str):
+        _address(check, ("metrics", "listen"), listen)
+
+
+def _payment_notify(check: _Check) -> None:
+    listen = check.value("payment_notify", "listen")
+    if isinstance(listen, str):
+        _address(check, ("payment_notify", "listen"), listen)
+    if check.value("payment_notify", "enabled") and not check.value("payment_notify", "insecure"):
+        _files(check, "payment_notify", ("certificate", "key"))
+
+
+def _desk(check: _Check) -> None:
+    listen = check.value("desk", "listen")
+    if isinstance(listen, str):
+        _address(check, ("desk", "listen"), listen)
+    if not check.value("desk", "enabled"):
+        return
+    if not check.value("desk", "insecure"):
+        _files(check, "desk", ("certificate", "key"))
+    if check.value("desk", "keys"):
+        _files(check, "desk", ("keys",))
+    elif check.value("desk", "insecure") or not check.value("desk", "client_ca"):
+        check.report(
+            ("desk",),
+            "H705",
+            "nothing says which window calls: neither API keys nor client certificates",
+            "无法识别窗口程序：既没有接口密钥，也没有客户端证书",
+            'keys = "desk-keys.toml" (make one with: his160 desk key NAME), or client_ca',
+            'keys = "desk-keys.toml"（用 his160 desk key 名称 生成），或配置 client_ca',
+        )
+    elif not check.value("desk", "insecure"):
+        _files(check, "desk", ("client_ca",))
+
+
 def _relay(check: _Check) -> None:
     addresses = check.value("relay", "addresses") or []
     for index, address in enumerate(addresses):
         _address(check, ("relay", "addresses", index), address)
+    proxy = check.value("relay", "proxy")
+    if proxy:
+        beside = ("with proxy_user and proxy_password beside it", "用户与密码写在 proxy_user、proxy_password")
+        _proxy(check, ("relay", "proxy"), proxy, beside)
     if not check.value("relay", "enabled"):
         return
     if not addresses and "addresses" in (check.values.get("relay") or {}):
@@ -231,6 +378,30 @@ def _borders(check: _Check) -> None:
         )
 
 
+def _nats(check: _Check) -> None:
+    if check.value("delivery", "sink") != "nats":
+        return
+    nats = check.value("delivery", "nats")
+    if isinstance(nats, Mapping) and not nats.get("servers"):
+        check.report(
+            ("delivery",),
+            "H705",
+            'the sink "nats" needs [delivery.nats] servers',
+            '投递方式 "nats" 需要在 [delivery.nats] 填写 servers',
+            'servers = ["nats://10.1.2.4:4222"]',
+            'servers = ["nats://10.1.2.4:4222"]',
+        )
+    if find_spec("nats") is None:
+        check.report(
+            ("delivery", "sink"),
+            "H705",
+            "the NATS client is not installed",
+            "没有安装 NATS 客户端",
+            'pip install "his160[nats]", or another sink',
+            '请安装 "his160[nats]"，或改用其他投递方式',
+        )
+
+
 def _address(check: _Check, path: Path, text: str) -> str:
     try:
         return split_address(text)[0]
@@ -266,3 +437,42 @@ def _given(check: _Check, section: str, keys: tuple[str, ...]) -> Iterator[tuple
         text = check.value(section, key)
         if isinstance(text, str):
             yield key, text
+
+
+def _drops(check: _Check) -> None:
+    """Folders for dropped files: names of their own, folders of their own, and what reads them is installed."""
+    drops = check.values.get("drop")
+    if not isinstance(drops, Mapping) or not drops:
+        return
+    folders: dict[pathlib.Path, str] = {}
+    for name, drop in drops.items():
+        if name in (check.values.get("source") or {}):
+            check.report(
+                ("drop", name),
+                "H705",
+                f"[source.{name}] has the same name, and a watch names either as its source",
+                f"与 [source.{name}] 同名，而监视用同一个 source 指定二者",
+                "give it another name",
+                "请换一个名称",
+            )
+        place = (check.folder / drop["folder"]).absolute() if drop.get("folder") else None
+        other = folders.setdefault(place, name) if place is not None else name
+        if other != name:
+            check.report(
+                ("drop", name, "folder"),
+                "H705",
+                f"[drop.{other}] takes the files of the same folder",
+                f"[drop.{other}] 使用同一个目录",
+                "a folder of its own for each",
+                "请为每个 drop 使用单独的目录",
+            )
+    missing = [module for module in ("dbf", "defusedxml", "ijson") if find_spec(module) is None]
+    if missing:
+        check.report(
+            ("drop",),
+            "H705",
+            f"the libraries that read dropped files are not installed: {', '.join(missing)}",
+            f"没有安装读取文件所需的库：{', '.join(missing)}",
+            'pip install "his160[drop]"',
+            '请安装 "his160[drop]"',
+        )

@@ -57,7 +57,7 @@ def overlay(document: Document, environ: Mapping[str, str], problems: Problems) 
             _unknown(name, path, problems)
             continue
         origins[path] = name
-    return OverlaidDocument(document.file, data, document.positions, origins)
+    return OverlaidDocument(document.file, data, document.positions, document.damage, origins)
 
 
 def _shape_at(shape: Shape, path: tuple[str, ...]) -> Shape | None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from his_db.document.shape import MISSING, Boolean, Duration, Field, FilePath, Integer, ListOf, MapOf, TableOf, Text
+from his_db.document.shape import Boolean, Duration, Field, FilePath, Integer, ListOf, MapOf, TableOf, Text
 from his_db.registry import ENGINES
-from his_db.source import DEFAULT_LANES, LaneSettings
+from his_db.source import DEFAULT_LANES
+from sync.audit import ARCHIVE_KEEP, SHORTEST_ARCHIVE
+from sync.drop_settings import FORMATS
+from sync.registry import REPORT_FORMATS
 
 _SECOND: Final = timedelta(seconds=1)
 _OPTIONAL_PATH: Final = Text()
@@ -19,16 +22,14 @@ _CODE: Final = Text(
 _TIMEOUT: Final = Duration(minimum=timedelta(milliseconds=100), maximum=timedelta(minutes=10))
 
 
-def _lane(usual: LaneSettings) -> TableOf:
-    """The sizes of one lane; what is left out is as usual for it."""
-    timeout = MISSING if usual.statement_timeout is None else usual.statement_timeout
-    return TableOf(
-        {
-            "workers": Field(Integer(minimum=1, maximum=64), default=usual.workers),
-            "queue_limit": Field(Integer(minimum=1, maximum=10000), default=usual.queue_limit),
-            "statement_timeout": Field(_TIMEOUT, default=timeout),
-        }
-    )
+# What is left out of a lane is as usual for it, and that the engine decides (``his_db.source.default_lanes``).
+_LANE: Final = TableOf(
+    {
+        "workers": Field(Integer(minimum=1, maximum=64)),
+        "queue_limit": Field(Integer(minimum=1, maximum=10000)),
+        "statement_timeout": Field(_TIMEOUT),
+    }
+)
 
 
 _SOURCE: Final = TableOf(
@@ -47,7 +48,22 @@ _SOURCE: Final = TableOf(
         "slow_after": Field(_TIMEOUT, default=3 * _SECOND),
         "slow_percent": Field(Integer(minimum=0, maximum=100), default=60),
         "quiet_hours": Field(Text(), default=""),
-        "lanes": Field(TableOf({name: Field(_lane(usual)) for name, usual in DEFAULT_LANES.items()}), default={}),
+        "lanes": Field(TableOf({name: Field(_LANE) for name in DEFAULT_LANES}), default={}),
+    }
+)
+
+_DROP: Final = TableOf(
+    {
+        "folder": Field(FilePath(), required=True),
+        "format": Field(Text(choices=("auto", *FORMATS)), default="auto"),
+        "encoding": Field(Text(choices=("auto", "utf-8", "gbk", "utf-16")), default="auto"),
+        "delimiter": Field(Text(choices=(",", ";", "\t", "|")), default=","),
+        "row": Field(Text(), default=""),
+        "quiet": Field(Duration(minimum=_SECOND / 10, maximum=timedelta(hours=1)), default=2 * _SECOND),
+        "patience": Field(Duration(minimum=_SECOND, maximum=timedelta(days=1)), default=timedelta(minutes=10)),
+        "max_megabytes": Field(Integer(minimum=1, maximum=4096), default=256),
+        "max_rows": Field(Integer(minimum=1, maximum=100_000_000), default=1_000_000),
+        "keep": Field(Duration(minimum=timedelta(0), maximum=timedelta(days=3660)), default=timedelta(days=7)),
     }
 )
 
@@ -68,13 +84,19 @@ SHAPE: Final = TableOf(
             TableOf(
                 {
                     "path": Field(FilePath(), default="state/his160.db"),
+                    "url": Field(Text(), default=""),
+                    "password": Field(Text(), default="", secret=True),
+                    "lease": Field(Duration(minimum=_SECOND, maximum=60 * _SECOND), default=12 * _SECOND),
                     "keep": Field(Duration(minimum=timedelta(days=1)), default=timedelta(days=30)),
                     "sweep": Field(Duration(minimum=_SECOND, maximum=timedelta(hours=1)), default=10 * _SECOND),
+                    "audit_keep": Field(Duration(minimum=timedelta(days=180)), default=timedelta(days=400)),
+                    "archive_keep": Field(Duration(minimum=SHORTEST_ARCHIVE), default=ARCHIVE_KEEP),
                 }
             ),
             default={},
         ),
         "source": Field(MapOf(_SOURCE, key_pattern=r"[a-z][a-z0-9]*(_[a-z0-9]+)*"), required=True),
+        "drop": Field(MapOf(_DROP, key_pattern=r"[a-z][a-z0-9]*(_[a-z0-9]+)*"), default={}),
         "mapping": Field(
             TableOf(
                 {
@@ -104,6 +126,44 @@ SHAPE: Final = TableOf(
             ),
             default={},
         ),
+        "desk": Field(
+            TableOf(
+                {
+                    "enabled": Field(Boolean(), default=False),
+                    "listen": Field(Text(), default="127.0.0.1:50161"),
+                    "keys": Field(_OPTIONAL_PATH, default=""),
+                    "certificate": Field(_OPTIONAL_PATH, default=""),
+                    "key": Field(_OPTIONAL_PATH, default=""),
+                    "client_ca": Field(_OPTIONAL_PATH, default=""),
+                    "insecure": Field(Boolean(), default=False),
+                    "patience": Field(Duration(minimum=_SECOND / 2, maximum=timedelta(minutes=1)), default=3 * _SECOND),
+                    "trust": Field(Text(choices=("his", "word")), default="his"),
+                    "overdue": Field(Duration(minimum=_SECOND), default=timedelta(minutes=10)),
+                }
+            ),
+            default={},
+        ),
+        "metrics": Field(
+            TableOf(
+                {
+                    "enabled": Field(Boolean(), default=False),
+                    "listen": Field(Text(), default="127.0.0.1:50162"),
+                }
+            ),
+            default={},
+        ),
+        "payment_notify": Field(
+            TableOf(
+                {
+                    "enabled": Field(Boolean(), default=False),
+                    "listen": Field(Text(), default="127.0.0.1:50163"),
+                    "certificate": Field(_OPTIONAL_PATH, default=""),
+                    "key": Field(_OPTIONAL_PATH, default=""),
+                    "insecure": Field(Boolean(), default=False),
+                }
+            ),
+            default={},
+        ),
         "relay": Field(
             TableOf(
                 {
@@ -113,11 +173,13 @@ SHAPE: Final = TableOf(
                     "key": Field(_OPTIONAL_PATH, default=""),
                     "ca": Field(_OPTIONAL_PATH, default=""),
                     "authority": Field(Text(), default=""),
-                    "http_proxy": Field(Text(), default=""),
+                    "proxy": Field(Text(), default=""),
+                    "proxy_user": Field(Text(), default=""),
+                    "proxy_password": Field(Text(), default="", secret=True),
                     "redial_first": Field(Duration(minimum=timedelta(milliseconds=10)), default=_SECOND / 10),
                     "redial_most": Field(Duration(minimum=_SECOND), default=30 * _SECOND),
                     "dead_after": Field(Duration(minimum=_SECOND, maximum=timedelta(minutes=5)), default=15 * _SECOND),
-                    "calls": Field(Integer(minimum=1, maximum=1000), default=64),
+                    "calls": Field(Integer(minimum=1, maximum=1000), default=256),
                 }
             ),
             default={},
@@ -134,8 +196,87 @@ SHAPE: Final = TableOf(
         "delivery": Field(
             TableOf(
                 {
-                    "sink": Field(Text(choices=("relay", "file", "pull")), default="relay"),
+                    "sink": Field(Text(choices=("relay", "file", "nats", "pull")), default="relay"),
                     "folder": Field(FilePath(), default="events"),
+                    "nats": Field(
+                        TableOf(
+                            {
+                                "servers": Field(ListOf(Text(min_length=1), max_items=16), default=[]),
+                                "stream": Field(Text(min_length=1), default="HIS160"),
+                                "prefix": Field(Text(min_length=1), default="his160.events"),
+                                "create": Field(Boolean(), default=True),
+                                "user": Field(Text(), default=""),
+                                "password": Field(Text(), default="", secret=True),
+                                "credentials": Field(_OPTIONAL_PATH, default=""),
+                                "ca": Field(_OPTIONAL_PATH, default=""),
+                                "certificate": Field(_OPTIONAL_PATH, default=""),
+                                "key": Field(_OPTIONAL_PATH, default=""),
+                            }
+                        ),
+                        default={},
+                    ),
+                }
+            ),
+            default={},
+        ),
+        "report": Field(
+            TableOf(
+                {
+                    "enabled": Field(Boolean(), default=True),
+                    "folder": Field(_OPTIONAL_PATH, default=""),
+                    "files": Field(ListOf(Text(choices=tuple(sorted(REPORT_FORMATS)))), default=["xlsx"]),
+                    "publish": Field(Boolean(), default=True),
+                    "catch_up": Field(
+                        Duration(minimum=timedelta(days=1), maximum=timedelta(days=62)), default=timedelta(days=7)
+                    ),
+                    "keep": Field(Duration(minimum=timedelta(days=1)), default=timedelta(days=400)),
+                }
+            ),
+            default={},
+        ),
+        "insurance": Field(
+            TableOf(
+                {
+                    "institution": Field(
+                        Text(
+                            pattern=r"([0-9A-Z]{12})?",
+                            pattern_hint="12 digits or capital letters",
+                            pattern_hint_zh="12 位数字或大写字母",
+                        ),
+                        default="",
+                    ),
+                    "msgid_sequences": Field(
+                        Text(
+                            pattern=r"[0-9]{1,4}-[0-9]{1,4}",
+                            pattern_hint="first and last sequence, as 0-8999",
+                            pattern_hint_zh="首尾序号，如 0-8999",
+                        ),
+                        default="0-8999",
+                    ),
+                    "family_account": Field(Text(choices=("in", "apart")), default="in"),
+                    "use_account": Field(Boolean(), default=True),
+                    "medical_type": Field(Text(choices=("11", "12", "13")), default="12"),
+                    "quote_keep": Field(
+                        Duration(minimum=60 * _SECOND, maximum=timedelta(hours=12)), default=timedelta(minutes=30)
+                    ),
+                }
+            ),
+            default={},
+        ),
+        "payment": Field(
+            TableOf(
+                {
+                    "window": Field(
+                        Duration(minimum=timedelta(minutes=2), maximum=timedelta(hours=2)),
+                        default=timedelta(minutes=15),
+                    ),
+                    "patience": Field(
+                        Duration(minimum=10 * _SECOND, maximum=timedelta(hours=1)), default=timedelta(minutes=2)
+                    ),
+                    "confirm_within": Field(
+                        Duration(minimum=timedelta(minutes=10), maximum=timedelta(days=7)), default=timedelta(hours=2)
+                    ),
+                    "unconfirmed": Field(Text(choices=("refund", "report")), default="refund"),
                 }
             ),
             default={},
@@ -143,7 +284,7 @@ SHAPE: Final = TableOf(
         "limits": Field(
             TableOf(
                 {
-                    "calls": Field(Integer(minimum=1, maximum=10000), default=256),
+                    "calls": Field(Integer(minimum=1, maximum=10000), default=512),
                     "time": Field(Duration(minimum=_SECOND, maximum=timedelta(minutes=10)), default=30 * _SECOND),
                     "grace": Field(Duration(maximum=timedelta(minutes=5)), default=10 * _SECOND),
                 }

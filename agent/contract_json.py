@@ -13,10 +13,18 @@ from his_db.contract import enum_numbers, is_map
 
 _DATE: Final = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
 _TIME: Final = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?")
+_FIELD: Final = re.compile(r"Failed to parse (\w+) field: ")
 
 
 class ContractJsonError(ValueError):
-    """The text is no JSON, or does not fit the message."""
+    """The text is no JSON, or does not fit the message. ``str()`` is for whoever wrote the text: it may repeat parts.
+
+    ``place`` may be told to anybody: line and column, or the field of the contract; no values, no keys of the text.
+    """
+
+    def __init__(self, detail: str, place: str = "") -> None:
+        super().__init__(detail)
+        self.place = place or detail
 
 
 def from_json(text: str, kind: type[Message]) -> Message:
@@ -25,12 +33,28 @@ def from_json(text: str, kind: type[Message]) -> Message:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise ContractJsonError(f"line {error.lineno} column {error.colno}: {error.msg}") from error
+    except RecursionError:
+        raise ContractJsonError("lists or objects are nested too deeply") from None
+    except ValueError:  # Python converts no number of more than 4,300 digits
+        raise ContractJsonError("a number has too many digits") from None
     if not isinstance(data, dict):
         raise ContractJsonError("an object { … } is expected")
     try:
         return json_format.ParseDict(_widened(data, kind.DESCRIPTOR), kind())
     except json_format.ParseError as error:
-        raise ContractJsonError(str(error)) from error
+        raise ContractJsonError(str(error), _place(str(error), kind.DESCRIPTOR)) from error
+    except OverflowError:
+        raise ContractJsonError("a number is out of range") from None
+    except SystemError:  # protobuf's own, where a text holds half a surrogate pair
+        raise ContractJsonError("a text holds half of a character") from None
+
+
+def _place(said: str, descriptor: Any) -> str:
+    """Where it does not fit, from protobuf's words, in which texts of the caller may stand."""
+    path = [name for name in _FIELD.findall(said) if name.isascii()]
+    if path:
+        return f"field {'.'.join(path)}"
+    return f"a field that is not there; there are {', '.join(descriptor.fields_by_name)}"
 
 
 def to_json(message: Message, *, lines: bool = False) -> str:

@@ -169,13 +169,14 @@ def reason_of(error: BaseException) -> Reason:
 def to_status(error: BaseException, *, operation: str = "", call_id: str = "") -> status_pb2.Status:
     """What the caller is told: exactly one ErrorInfo, RetryInfo where waiting helps, BadRequest, LocalizedMessage.
 
-    Reads ``reason``, ``retry_after`` (timedelta), ``violations`` and ``note`` (text of the mapping's author) of the
-    error; anything else it holds stays here. Works for every exception: an unknown one is INTERNAL.
+    Reads ``reason``, ``retry_after`` (timedelta), ``metadata``, ``violations`` and ``note`` (text of the mapping's
+    author) of the error; anything else it holds stays here. Works for every exception: an unknown one is INTERNAL.
     """
     reason = reason_of(error)
     refusal = REFUSALS[reason]
     name = reason_name(reason)
     metadata = {key: value for key, value in (("operation", operation), ("call_id", call_id)) if value}
+    metadata.update(getattr(error, "metadata", {}))
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=metadata)]
     delay = _delay(error, refusal)
     if delay is not None:

@@ -41,8 +41,9 @@ async def count(store: Store) -> Counts:
     """The figures of the store for the status. Raises StoreError."""
 
     def unit(work: Transaction) -> Counts:
-        events, commands = work.events.counts(), work.commands.counts()
+        events, commands = work.events.backlog(), work.commands.counts()
         unknown = commands.get(CommandState.UNKNOWN, 0)
-        return Counts(events.pending, events.dead, unknown)
+        refunds = {state.value: count for state, count in work.refunds.counts().items()}
+        return Counts(events.pending, events.dead, unknown, refunds, work.trades.unconfirmed())
 
     return await store.read(unit)

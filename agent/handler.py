@@ -18,7 +18,7 @@ IdentityKind = Literal["relay", "desk", "operator", "site", "local"]
 """``relay``: 160's relay. ``desk``: a window program of the hospital. ``operator``: a person with a certificate.
 ``site``: an agent (known to a relay only). ``local``: a caller on the loopback of an insecure bench server."""
 
-Border = Literal["server", "link"]
+Border = Literal["server", "link", "http"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class CallContext:
     call_id: str
     deadline: float | None = None
     caller: str = ""
+    peer: str = ""
+    """Where the call came from: the address of the caller on a server, of the relay on a link."""
 
     def remaining(self) -> timedelta | None:
         """Time left, never negative; None without a deadline."""

@@ -15,12 +15,14 @@ from agent.figures import Figures
 from agent.jobs import Job
 from agent.status import ComponentState
 from sync.clock import Clock
-from sync.store import Store, Transaction
+from sync.store import PRUNED_AT_ONCE, Store, Transaction
 
 _WARN_BEFORE: Final = timedelta(days=30)
 _PRUNE_EVERY: Final = timedelta(hours=1)
 _CHECK_EVERY: Final = timedelta(hours=1)
 _SECOND: Final = timedelta(seconds=1)
+# A refund may come, and an insurance settlement be undone, long after the command: a year, and its closing.
+_KEEP_MONEY: Final = timedelta(days=400)
 
 
 class Sweeper(Protocol):
@@ -41,11 +43,14 @@ class Housekeeping:
         self._certificates: tuple[ComponentState, ...] = ()
 
     def jobs(self) -> list[Job]:
-        """All of them."""
+        """Those of this agent."""
+        return [Job("certificates", _CHECK_EVERY, self.check_certificates, first=_SECOND)]
+
+    def site_jobs(self) -> list[Job]:
+        """Those that one agent of the site does for all."""
         return [
             Job("sweep", self._settings.state.sweep, self.sweep),
             Job("prune", _PRUNE_EVERY, self.prune, first=timedelta(minutes=1)),
-            Job("certificates", _CHECK_EVERY, self.check_certificates, first=_SECOND),
         ]
 
     def certificates(self) -> tuple[ComponentState, ...]:
@@ -58,12 +63,20 @@ class Housekeeping:
 
     async def prune(self) -> None:
         """Delete finished rows older than ``[state] keep``, never open commands or waiting events; StoreError."""
-        before = self._clock() - self._settings.state.keep
+        now = self._clock()
+        before, money_before = now - self._settings.state.keep, now - max(_KEEP_MONEY, self._settings.state.keep)
 
         def unit(work: Transaction) -> int:
-            return work.events.prune(before) + work.commands.prune(before) + work.rows.prune(before)
+            money = work.settlements.prune(money_before) + work.refunds.prune(money_before)
+            money += work.trades.prune(before)
+            money += work.payment_notices.prune(before)
+            kept = work.events.prune(before) + work.commands.prune(before) + work.rows.prune(before)
+            return kept + work.notices.prune(before) + money
 
-        self._figures.add("pruned", await self._store.write(unit))
+        pruned = PRUNED_AT_ONCE
+        while pruned >= PRUNED_AT_ONCE:  # after a long rest there is much: in pieces, and commands go between them
+            pruned = await self._store.write(unit)
+            self._figures.add("pruned", pruned)
 
     async def check_certificates(self) -> None:
         """Look at the expiry of every certificate in use. An unreadable one is a state, not an error."""
@@ -74,6 +87,12 @@ class Housekeeping:
         server, relay = self._settings.server, self._settings.relay
         if server.enabled and server.certificate is not None:
             yield "certificate:server", server.certificate
+        desk = self._settings.desk.place
+        if desk is not None and desk.certificate is not None:
+            yield "certificate:desk", desk.certificate
+        notify = self._settings.payment_notify
+        if notify is not None and notify.certificate is not None:
+            yield "certificate:payment_notify", notify.certificate
         if relay.enabled and relay.certificate is not None:
             yield "certificate:relay", relay.certificate
 

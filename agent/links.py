@@ -52,5 +52,5 @@ def _target(settings: RelaySettings, address: str) -> LinkTarget:
         certificate=settings.certificate,
         key=settings.key,
         authority=settings.authority,
-        http_proxy=settings.http_proxy,
+        proxy=settings.proxy,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.handlers
 import sys
 import time
 import traceback
@@ -22,7 +21,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from agent.config import LogSettings
-from his_db.contract import is_map, is_personal
+from agent.log_file import RotatedFile
+from his_db.contract import is_free_text, is_map, is_personal
 
 REDACTED: Final = "[redacted]"
 _FRAMES: Final = 12  # of one trace
@@ -31,7 +31,7 @@ _STANDARD: Final = frozenset((*vars(logging.makeLogRecord({})), "message", "asct
 
 
 def redact(message: Message) -> str:
-    """A message on one line, with ``[redacted]`` for each field that holds personal data. The only way into a log."""
+    """A message on one line, with ``[redacted]`` for personal data and free text. The only way into a log."""
     return "{" + ", ".join(f"{f.name}: {_shown(f, value)}" for f, value in message.ListFields()) + "}"
 
 
@@ -95,9 +95,7 @@ def setup_logging(settings: LogSettings) -> None:
 
 def _file_handler(settings: LogSettings, path: Path) -> logging.Handler:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return logging.handlers.RotatingFileHandler(
-        path, maxBytes=settings.max_bytes, backupCount=settings.backups, encoding="utf-8"
-    )
+    return RotatedFile(path, max_bytes=settings.max_bytes, backups=settings.backups)
 
 
 def _stamp(record: logging.LogRecord) -> str:
@@ -134,7 +132,7 @@ def _trace(trace: TracebackType | None) -> str:
 
 
 def _shown(field: FieldDescriptor, value: Any) -> str:
-    if is_personal(field):
+    if is_personal(field) or is_free_text(field):
         return REDACTED
     if is_map(field):
         # A map's values are of the peer's choice; their count is enough.

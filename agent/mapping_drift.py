@@ -63,10 +63,12 @@ class DriftWatch:
         locks: _Places,
         every: timedelta,
         clock: Callable[[], float] = time.monotonic,
+        drops: tuple[str, ...] = (),
     ) -> None:
         self._his = his
         self._sources = sources
         self._timezone = timezone
+        self._drops = drops
         self._places = places
         self._locks = locks
         self._every = every
@@ -127,7 +129,7 @@ class DriftWatch:
         if lock is None:
             return None
         for folder in self._places(revision):
-            site = Site(folder, self._sources, self._timezone)
+            site = Site(folder, self._sources, self._timezone, drops=self._drops)
             mapping_set = _loaded(site)
             if mapping_set is None or mapping_set.revision != revision:
                 continue
@@ -159,7 +161,7 @@ def _by_operation(changes: Iterable[Change]) -> dict[str, str]:
 
 def _loaded(site: Site) -> MappingSet | None:
     try:
-        return site.load()
+        return site.load(is_checked=True)  # it is, if it is the revision that runs; others are left out
     except DocumentError:  # not the running one, or just being replaced
         return None
 

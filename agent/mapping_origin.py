@@ -125,7 +125,7 @@ def revision_of(folder: Path) -> str:
     try:
         for path in sorted(set_files(folder)):
             is_empty = False
-            found.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            found.update(path.relative_to(folder).as_posix().encode("utf-8", "surrogatepass") + b"\0")  # any file name
             found.update(hashlib.sha256(path.read_bytes()).digest())
     except OSError:  # gone meanwhile: the next look reads it whole
         return ""

@@ -13,10 +13,11 @@ import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agent.mapping_watch import set_files
 from his_db.document.problem import Problem
+from his_db.move import move
 
 _LOG: Final = logging.getLogger(__name__)
 _NOTE: Final = "last-good.json"
@@ -65,8 +66,8 @@ class MappingShelf:
                     _sync(path)
             _remove(former)
             if self._last_good.exists():
-                self._last_good.rename(former)
-            self._candidate.rename(self._last_good)
+                move(self._last_good, former)
+            move(self._candidate, self._last_good)
             note = {"revision": revision, "origin": str(origin.absolute()), "time": now.isoformat()}
             write_whole(self._folder / _NOTE, json.dumps(note, ensure_ascii=False))
             _remove(former)
@@ -79,16 +80,23 @@ class MappingShelf:
 
     def last_good(self, origin: Path) -> Path | None:
         """The last good set that came from ``origin``; None when there is none."""
-        try:
-            note = json.loads((self._folder / _NOTE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        if not isinstance(note, dict) or note.get("origin") != str(origin.absolute()):
+        if self._note().get("origin") != str(origin.absolute()):
             return None  # the configuration names another folder now: an old set must not answer for it
         for folder in self.kept():
             if folder.is_dir():
                 return folder
         return None
+
+    def last_revision(self) -> str:
+        """The revision that the agent runs, or ran last; empty when none is known."""
+        return str(self._note().get("revision", ""))
+
+    def _note(self) -> dict[str, Any]:
+        try:
+            note = json.loads((self._folder / _NOTE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return note if isinstance(note, dict) else {}
 
     def tell_refused(self, problems: Sequence[Problem], now: datetime) -> None:
         """Write all problems down, Chinese and English; none: forget them."""
@@ -120,7 +128,7 @@ def write_whole(path: Path, content: str) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(path)
+    move(part, path)
 
 
 def _sync(path: Path) -> None:

@@ -35,7 +35,18 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
 class FolderWatch(FileSystemEventHandler):
     """Calls ``changed``, from a thread of its own, whenever files of a mapping set may have changed."""
 
-    def __init__(self, folder: Path, mode: WatchMode, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        mode: WatchMode,
+        changed: Callable[[], None],
+        *,
+        suffixes: frozenset[str] | None = _SUFFIXES,
+        recursive: bool = True,
+    ) -> None:
+        """``suffixes``: of the files that matter; None: all."""
+        self._suffixes = suffixes
+        self._recursive = recursive
         self._folder = folder
         self._mode = mode
         self._changed = changed
@@ -81,15 +92,16 @@ class FolderWatch(FileSystemEventHandler):
             if event.event_type != "modified":
                 self._changed()
             return
-        if any(PurePath(os.fsdecode(path)).suffix.lower() in _SUFFIXES for path in (event.src_path, event.dest_path)):
+        paths = (event.src_path, event.dest_path)
+        if self._suffixes is None or any(PurePath(os.fsdecode(p)).suffix.lower() in self._suffixes for p in paths):
             self._changed()
 
     def _begin(self, observer: BaseObserver) -> bool:
         try:
-            observer.schedule(self, str(self._folder), recursive=True)
+            observer.schedule(self, str(self._folder), recursive=self._recursive)
             observer.start()
         except OSError as error:
-            _LOG.warning("the mapping folder gives no events: %s", error.strerror or type(error).__name__)
+            _LOG.warning("a folder gives no events: %s", error.strerror or type(error).__name__)
             return False
         self._observer = observer
         return True

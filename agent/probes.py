@@ -14,14 +14,16 @@ from his_db.guard import GuardedHis
 from his_db.slow_calls import SlowState
 from his_db.source import Source
 from sync.delivery import Delivery
-from sync.watcher import Watcher
+from sync.watcher import Watcher, WatcherStatus
 
 _OK: Final = agent_pb2.HEALTH_OK
 _DEGRADED: Final = agent_pb2.HEALTH_DEGRADED
 _DOWN: Final = agent_pb2.HEALTH_DOWN
+_CODES: Final = 5
 _WATCHER: Final[Mapping[str, Health]] = {
     "starting": agent_pb2.HEALTH_UNSPECIFIED,
     "running": _OK,
+    "paused": _DEGRADED,
     "suspended": _DOWN,
     "failing": _DOWN,
 }
@@ -80,6 +82,20 @@ def operation_states(his: GuardedHis, switches: Switches) -> Callable[[], Iterab
     return probe
 
 
+def code_states(his: GuardedHis) -> Callable[[], Iterable[ComponentState]]:
+    """``codes``: code values that calls met and no code map knows; not there while there are none."""
+
+    def probe() -> Iterable[ComponentState]:
+        found = his.unknown_codes()
+        most = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:_CODES]
+        if most:
+            listed = "; ".join(f"{where} {field} {code} ×{count}" for (where, field, code), count in most)
+            rest = f"; and {len(found) - _CODES} more" if len(found) > _CODES else ""
+            yield ComponentState("codes", _DEGRADED, f"no code map knows: {listed}{rest} (mapping check --online)")
+
+    return probe
+
+
 def link_states(links: RelayLinks) -> Callable[[], Iterable[ComponentState]]:
     """``link:0`` and so on, in the order of the configuration. One link of several that is up is enough to work."""
 
@@ -101,12 +117,33 @@ def watcher_states(watchers: Callable[[], Iterable[Watcher]]) -> Callable[[], It
         for watcher in watchers():
             status = watcher.status
             health = _WATCHER.get(status.state, _DEGRADED)
-            if health == _OK and status.unreadable:
+            if health == _OK and (status.unreadable or status.trouble):
                 health = _DEGRADED
-            detail = status.last_error or (f"{status.unreadable} rows cannot be read" if status.unreadable else "")
+            unread = f"{status.unreadable} rows cannot be read" if status.unreadable else ""
+            detail = status.paused or status.last_error or unread or (_trouble(status))
             yield ComponentState(f"watch:{status.stream}", health, "" if health == _OK else detail)
 
     return probe
+
+
+def _trouble(status: WatcherStatus) -> str:
+    is_less = status.trouble and status.rung == "D"
+    return f"reads the whole window: {status.trouble}" if is_less else status.trouble
+
+
+def watcher_figures(watchers: Callable[[], Iterable[Watcher]]) -> Callable[[], Mapping[str, float]]:
+    """What each stream has seen and made of it."""
+
+    def gauge() -> Mapping[str, float]:
+        found: dict[str, float] = {}
+        for watcher in watchers():
+            status = watcher.status
+            for name in ("rows", "unreadable", "changes", "events", "suppressed", "strange", "missed", "reseeds"):
+                found[f"watch_{name}:{status.stream}"] = getattr(status, name)
+            found[f"watch_paused:{status.stream}"] = float(bool(status.paused))
+        return found
+
+    return gauge
 
 
 def delivery_state(delivery: Delivery) -> Callable[[], Iterable[ComponentState]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -27,9 +27,11 @@ from agent.figures import Figures
 from agent.handler import CallContext, Handler, StreamHandler
 from agent.handlers.mapped import Executor, Reader, mapped_command, mapped_read, mapped_stream
 from agent.log import frames
+from agent.precedence import is_urgent, places
 from agent.validation import validate
 from his_db.contract import ContractOperation, operation, operation_names
 from his_db.errors import HisError
+from sync.audit import Caller, acting
 from sync.commands import COMMANDS
 from sync.store import StoreError
 
@@ -57,13 +59,25 @@ class Entry:
     stream: StreamHandler | None = None
 
 
+Answered = Callable[[str, str, Message], None]
+"""Is told of each answer: the identity that gets it, the operation, the message."""
+
+
 class HandlerRegistry:
     """Every method that the agent serves, by full method name ``/his160.v1.X/Y``."""
 
-    def __init__(self, entries: Mapping[str, Entry], *, figures: Figures, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        entries: Mapping[str, Entry],
+        *,
+        figures: Figures,
+        limits: Limits | None = None,
+        answered: Answered | None = None,
+    ) -> None:
         self._entries = dict(sorted(entries.items()))
         self._figures = figures
         self._limits = limits or Limits()
+        self._answered = answered
         self._calls = 0
         self._streams = 0
         self._closed = False
@@ -114,12 +128,11 @@ class HandlerRegistry:
 
     async def _unary(self, entry: Entry, handler: Handler, request: bytes, context: CallContext) -> bytes:
         with self._observed(entry.operation, context):
-            self._take_place(self._calls < self._limits.calls)
+            self._take_place(self._calls < places(self._limits.calls, urgent=is_urgent(entry.operation)))
             self._calls += 1
             try:
                 message = _admit(entry.operation, request, context)
-                answer = await self._answer(handler, message, context)
-                return _serialise(answer)
+                return self._told(entry, await self._answer(handler, message, context), context)
             finally:
                 self._calls -= 1
 
@@ -130,7 +143,8 @@ class HandlerRegistry:
         assert seconds is not None
         try:
             async with asyncio.timeout(seconds) as limit:
-                return await handler(message, context)
+                with acting(_caller(context)):
+                    return await handler(message, context)
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -147,11 +161,17 @@ class HandlerRegistry:
                 answers = handler(message, context)
                 try:
                     while (answer := await _next(answers, context)) is not None:
-                        yield _serialise(answer)
+                        yield self._told(entry, answer, context)
                 finally:
                     await _close(answers)
             finally:
                 self._streams -= 1
+
+    def _told(self, entry: Entry, answer: Message, context: CallContext) -> bytes:
+        content = _serialise(answer)
+        if self._answered is not None:
+            self._answered(str(context.identity), entry.operation.name, answer)
+        return content
 
     def _take_place(self, is_free: bool) -> None:
         if self._closed:
@@ -185,6 +205,7 @@ def build_registry(
     specials: Mapping[str, Handler],
     special_streams: Mapping[str, StreamHandler],
     limits: Limits | None = None,
+    answered: Answered | None = None,
 ) -> HandlerRegistry:
     """A registry of every operation of the contract.
 
@@ -207,7 +228,7 @@ def build_registry(
             handler = mapped_command(executor, name) if name in COMMANDS else mapped_read(reader, name)
             entry = Entry(item, handler=handler)
         entries[item.full_method] = entry
-    return HandlerRegistry(entries, figures=figures, limits=limits)
+    return HandlerRegistry(entries, figures=figures, limits=limits, answered=answered)
 
 
 def _admit(about: ContractOperation, request: bytes, context: CallContext) -> Message:
@@ -224,6 +245,12 @@ def _admit(about: ContractOperation, request: bytes, context: CallContext) -> Me
     if violations:
         raise CallRefused(reason_pb2.REASON_INVALID_REQUEST, violations=violations)
     return message
+
+
+def _caller(context: CallContext) -> Caller:
+    """The caller as the audit names it: the identity that TLS has proven, and whom it says that it asks for."""
+    behind = f" for {context.caller}" if context.caller else ""
+    return Caller(f"{context.identity}{behind}", f"{context.border} {context.peer}".rstrip(), context.call_id)
 
 
 def _seconds_left(context: CallContext) -> float | None:

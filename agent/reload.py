@@ -1,6 +1,6 @@
 """Live reload of the mappings: see a change, wait until it is quiet, check, try out, switch; or keep what runs.
 
-    change → quiet for ``[mapping] quiet`` → copy, load, check, compile (in a thread) → canary → switch → keep a copy
+    change → quiet for ``[mapping] quiet`` → copy, check and compile (agent.mapping_compiler) → canary → switch → keep
 
 A candidate with any problem never touches the running generation: its problems are in the status, in the log once, and
 whole in ``<state>/mappings/refused.txt``. Calls under way end on the generation they began with.
@@ -222,10 +222,9 @@ class Reloader:
         return (ComponentState("mapping", health, "; ".join([*trouble, self._revisions()])),)
 
     def _revisions(self) -> str:
-        """The running revision, and those of the folder and of the last publication where they are others."""
-        running = self._running.revision
+        """The running revision, and those of the folder and of the last publication."""
         others = (("folder", self._origin.folder_revision), ("published", self._origin.published_revision))
-        return ", ".join([f"running {running}", *(f"{name} {it}" for name, it in others if it and it != running)])
+        return ", ".join([f"running {self._running.revision}", *(f"{name} {it or '-'}" for name, it in others)])
 
     def figures(self) -> Mapping[str, float]:
         """``mapping_problems``: of the refused candidate, now."""

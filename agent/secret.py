@@ -1,7 +1,8 @@
 """Secrets by reference: a configuration never holds a password itself.
 
-``@file:path`` (first line of a file), ``@env:NAME``, ``@credential:name`` (systemd ``LoadCredential=``). No message
-repeats a value, and an error of a file is told by its reason alone.
+``@file:path`` (first line of a file), ``@env:NAME``, ``@credential:name`` (systemd ``LoadCredential=``),
+``@dpapi:path`` (a file of ``his160 secret protect``, Windows). No message repeats a value, and an error of a file is
+told by its reason alone.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from agent.dpapi import DpapiError, unprotect
 from his_db.document.problem import Place, Problems
 
 _CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
-_FORMS: Final = 'write "@file:path", "@env:NAME" or "@credential:name"'
-_FORMS_ZH: Final = '改写为 "@file:路径"、"@env:变量名" 或 "@credential:名称"'
+_FORMS: Final = 'write "@file:path", "@env:NAME", "@credential:name" or "@dpapi:path"'
+_FORMS_ZH: Final = '改写为 "@file:路径"、"@env:变量名"、"@credential:名称" 或 "@dpapi:路径"'
 
 
 def resolve(reference: str, folder: Path, environ: Mapping[str, str], place: Place, problems: Problems) -> str:
@@ -28,6 +30,8 @@ def resolve(reference: str, folder: Path, environ: Mapping[str, str], place: Pla
         return _from_environment(name, environ, place, problems)
     if kind == "@file" and name:
         return _from_file(folder / name, place, problems)
+    if kind == "@dpapi" and name:
+        return _from_dpapi(folder / name, place, problems)
     if kind == "@credential" and name and "/" not in name and "\\" not in name:
         return _from_credential(name, environ, place, problems)
     problems.add(place, "H702", "not a reference to a secret", "密码引用的写法不对", _FORMS, _FORMS_ZH)
@@ -61,6 +65,24 @@ def _from_credential(name: str, environ: Mapping[str, str], place: Place, proble
         )
         return ""
     return _from_file(Path(folder) / name, place, problems)
+
+
+def _from_dpapi(path: Path, place: Place, problems: Problems) -> str:
+    text = _from_file(path, place, problems)
+    if not text:
+        return ""
+    try:
+        return unprotect(text)
+    except DpapiError as error:
+        problems.add(
+            place,
+            "H703",
+            f"the protected secret cannot be read: {error}",
+            f"无法解开受保护的密码：{error}",
+            "make it on this machine: his160 secret protect FILE",
+            "请在本机重新制作：his160 secret protect 文件",
+        )
+        return ""
 
 
 def _from_file(path: Path, place: Place, problems: Problems) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
@@ -11,10 +11,12 @@ from his160.v1 import agent_pb2
 
 from agent.figures import Figures
 from agent.memory import resident_bytes
+from sync.money_book import RefundProgress
 from sync.store import StoreError
 
 Health: TypeAlias = agent_pb2.Health.ValueType
 Clock = Callable[[], datetime]
+_NOT_BACK = (RefundProgress.PROCESSING, RefundProgress.ABNORMAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,14 @@ class Counts:
     outbox_pending: int = 0
     outbox_dead: int = 0
     unknown_outcomes: int = 0
+    refunds: Mapping[str, int] = field(default_factory=dict)
+    """Refunds that are not back yet, by state."""
+    trades_unconfirmed: int = 0
+
+    def figures(self) -> dict[str, float]:
+        """Those that have no place of their own in the snapshot; a state without a refund is 0, not absent."""
+        found = {f"refunds:{state.value}": float(self.refunds.get(state.value, 0)) for state in _NOT_BACK}
+        return {**found, "trades_unconfirmed": float(self.trades_unconfirmed)}
 
 
 Probe = Callable[[], Iterable[ComponentState]]
@@ -105,7 +115,7 @@ class StatusBoard:
             outbox_pending=counts.outbox_pending,
             outbox_dead=counts.outbox_dead,
             unknown_outcomes=counts.unknown_outcomes,
-            figures=self.figures(),
+            figures=self.figures() | counts.figures(),
             resident_bytes=resident_bytes(),
         )
         answer.start_time.FromDatetime(self._started)

@@ -50,6 +50,10 @@ class Supervisor:
         _tell(dead, self._tasks[dead])
         return dead
 
+    def ended(self) -> str:
+        """The name of a part that has ended though it never should; empty: all run."""
+        return next((name for name, task in self._tasks.items() if task.done()), "")
+
     async def stop(self, grace: timedelta) -> None:
         """Wait ``grace`` for the parts to end by themselves, then cancel the rest, the last started first."""
         if self._tasks:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +30,10 @@ class Switch:
     since: str = ""
 
 
+Changed = Callable[[Mapping[str, str], Collection[str]], None]
+"""Told what went off (operation -> who did it), and what went on."""
+
+
 class SwitchFileError(Exception):
     """The file of switches cannot be read. ``str()`` is English."""
 
@@ -37,16 +41,18 @@ class SwitchFileError(Exception):
 class Switches:
     """What is off now. ``look`` reads the file again if it has changed."""
 
-    def __init__(self, file: Path, configured: Iterable[str]) -> None:
+    def __init__(self, file: Path, configured: Iterable[str], *, changed: Changed | None = None) -> None:
         self._file = file
         self._configured = frozenset(configured)
         self._live: Mapping[str, Switch] = {}
         self._stamp: tuple[int, int, int] | None = None
+        self._changed: Changed | None = None  # what is found at the start is no change
         self.trouble = ""
         """Why the file cannot be read; empty when it can."""
         for name in sorted(self._configured):
             _LOG.warning("operation is off by config.toml", extra={"operation": name})
         self.look()
+        self._changed = changed
 
     def note(self, operation: str) -> str | None:
         """None when the operation may run; else the note for callers, possibly empty."""
@@ -72,13 +78,16 @@ class Switches:
             self.trouble = str(error)
             return  # the stamp stays: tried again until it can be read
         self._stamp, self.trouble = stamp, ""
-        for name in sorted(live.keys() - self._live.keys()):
+        went_off, went_on = live.keys() - self._live.keys(), self._live.keys() - live.keys()
+        for name in sorted(went_off):
             switch = live[name]
             extra = {"operation": name, "by": switch.by, "note": switch.note, "switched": switch.since}
             _LOG.warning("operation switched off", extra=extra)
-        for name in sorted(self._live.keys() - live.keys()):
+        for name in sorted(went_on):
             _LOG.warning("operation switched on", extra={"operation": name})
         self._live = live
+        if self._changed is not None and (went_off or went_on):
+            self._changed({name: live[name].by for name in went_off}, went_on)
 
     async def watch(self) -> None:
         """``look``, as a job."""

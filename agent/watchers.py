@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Final
 
 from agent.supervisor import Supervisor
+from sync.watch_control import WatchControl
 from sync.watcher import Watcher
 
 _LAST_POLL: Final = timedelta(seconds=3)
@@ -19,6 +20,7 @@ class Watchers:
         self._make = make
         self._supervisor = supervisor
         self._watchers: dict[str, Watcher] = {}
+        self._controls: Mapping[str, WatchControl] = {}
 
     @property
     def all(self) -> Iterable[Watcher]:
@@ -31,12 +33,32 @@ class Watchers:
         for name in wanted:
             if name not in self._watchers:
                 watcher = self._watchers[name] = self._make(name)
+                watcher.obey(self._controls.get(name))  # before its first look
                 self._supervisor.start(f"watch:{name}", watcher.run())
         for name in set(self._watchers) - set(wanted):
             self._watchers.pop(name).stop()
             await self._supervisor.release(f"watch:{name}", _LAST_POLL)
+        self.wake()  # a changed mapping shows at once
+
+    def obey(self, controls: Iterable[WatchControl]) -> Collection[WatchControl]:
+        """What people have said about watches, for those that run and those to come; those now paused or going on."""
+        self._controls = {control.stream: control for control in controls}
+        changed: list[WatchControl] = []
+        for name, watcher in self._watchers.items():
+            control = self._controls.get(name)
+            if watcher.obey(control):
+                changed.append(control or WatchControl(name))
+        return changed
+
+    def wake_one(self, name: str) -> None:
+        """Have one look at once, if it runs."""
+        if name in self._watchers:
+            self._watchers[name].wake()
+
+    def wake(self) -> None:
+        """Look at once."""
         for watcher in self._watchers.values():
-            watcher.wake()  # a changed mapping shows at once
+            watcher.wake()
 
     def stop(self) -> None:
         """End all after the poll under way; the supervisor waits for them."""

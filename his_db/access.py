@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from google.protobuf.message import Message
 
+from his_db.compiled_report import CompiledReport, ReportReading, ReportSink
+from his_db.compiled_watch import CompiledWatch, FeedLook, Picture
 from his_db.engine import Session
 from his_db.errors import AnswerTooLarge, HisUnavailable, OperationNotMapped
-from his_db.generation import CompiledOperation, CompiledWatch, Generation
+from his_db.feed import Position
+from his_db.generation import CompiledOperation, Generation
 from his_db.lane import Lane
 from his_db.source import Source
 
@@ -45,6 +47,7 @@ class HisAccess:
         self._sources = sources
         self._generation = generation
         self._clock = clock or _now
+        self._pictures: dict[str, tuple[CompiledWatch, Picture | None]] = {}
 
     @property
     def generation(self) -> Generation:
@@ -101,6 +104,13 @@ class HisAccess:
             autocommit=compiled.commits == "procedure",
         )
 
+    def enter(self, operation: str) -> None:
+        """Nothing here keeps a command from beginning; see `GuardedHis.enter`."""
+
+    def maps(self, operation: str) -> bool:
+        """Whether the current generation has a mapping for the operation."""
+        return operation in self._generation.operations
+
     def watch_names(self) -> tuple[str, ...]:
         """Names of the watches in use."""
         return tuple(self._generation.watches)
@@ -109,22 +119,59 @@ class HisAccess:
         """A watch by name. Raises KeyError when the generation has none."""
         return self._generation.watches[name]
 
-    async def snapshot(self, name: str, *, watch: CompiledWatch | None = None) -> Snapshot:
+    async def snapshot(
+        self, name: str, *, watch: CompiledWatch | None = None, keys: Sequence[Any] | None = None
+    ) -> Snapshot:
         """All rows that a watch sees now, read in the watch lane. Raises KeyError, and the errors of the room.
 
-        `watch`: one of a former generation, to be read once more; None: the one in use.
+        `watch`: one of a former generation, to be read once more; None: the one in use. `keys`: native values; the rows
+        of these alone. Without them the same list as before when the HIS gives just the same rows.
         """
         watch = watch or self.watch(name)
         now = self._clock()
-        rows, refused = await self._lane(watch.source, "watch").run(lambda session: watch.read(session, now=now))
-        return Snapshot(rows, now.astimezone(watch.zone), refused)
+        of, last = self._pictures.get(name, (watch, None)) if keys is None else (watch, None)
+        known = last if of is watch else None
+        picture = await self._lane(watch.source, "watch").run(
+            lambda session: watch.picture(session, now=now, keys=keys, last=known),
+            news=lambda found: found is not known,
+        )
+        if keys is None:
+            self._pictures[name] = (watch, picture)
+        return Snapshot(picture.rows, now.astimezone(watch.zone), picture.refused)
+
+    async def begin_feeds(self, name: str, *, watch: CompiledWatch) -> tuple[Position, ...]:
+        """Where the feeds of a watch stand now. Raises the errors of the room."""
+        return await self._lane(watch.source, "watch").run(watch.begin_feeds)
+
+    async def look(self, name: str, positions: Sequence[Position], *, watch: CompiledWatch) -> FeedLook:
+        """What the feeds of a watch have seen since. Raises the errors of the room."""
+        return await self._lane(watch.source, "watch").run(
+            lambda session: watch.look(session, positions),
+            news=lambda look: bool(look.keys or look.everything or look.lost),
+        )
+
+    def reports(self) -> Mapping[str, CompiledReport]:
+        """The reports in use, by name."""
+        return self._generation.reports
+
+    async def read_report(
+        self, report: CompiledReport, days: tuple[date, date], sink: ReportSink, *, stopped: Callable[[], bool]
+    ) -> ReportReading:
+        """Read a report in its lane. Raises the errors of the room, and what the sink raises."""
+        now = self._clock()
+
+        def work(session: Session) -> ReportReading:
+            sink.begin()  # again, when an idle connection was lost and is replaced
+            return report.read(session, days=days, now=now, take=sink.take, stopped=stopped)
+
+        return await self._lane(report.source, "report").run(work)
 
     def figures(self) -> Mapping[tuple[str, str, str], int]:
         """Code values that no code map of the current generation knows: (mapping, field, masked code) -> how often.
 
-        They begin anew with each generation: the mapping that was mended starts at nothing.
+        A file that a reload changed begins anew: the mapping that was mended starts at nothing.
         """
-        return self._generation.tally.figures()
+        return self._generation.unknown_codes()
 
     def _compiled(self, operation: str, *, reads: bool) -> CompiledOperation:
         compiled = self._generation.operation(operation)
@@ -140,4 +187,4 @@ class HisAccess:
 
 
 def _now() -> datetime:
-    return datetime.now(ZoneInfo("UTC"))
+    return datetime.now(UTC)

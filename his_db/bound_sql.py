@@ -1,7 +1,8 @@
 """Reading a statement without a parser: its binds, put into the style of a driver, and whether it only reads.
 
-The scanner knows where text is no SQL (literals, quoted names, comments), which differs by engine. It is used where
-SQLAlchemy's own compiling is of no help: ``?`` of ODBC drivers, and Oracle, where a bind may not be called ``:date``.
+The scanner knows where text is no SQL (literals, quoted names, comments), which differs by engine. Here are the styles
+with a place or a number: ``?`` of ODBC drivers, and Oracle, where a bind may not be called ``:date``; those with a name
+are written by ``his_db.held_connection.compile_statement``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ files must not be stopped by the other. An HIS that does not answer proves nothi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -16,10 +16,11 @@ from google.protobuf.message import Message
 
 from his_db import contract
 from his_db.access import HisAccess
+from his_db.compiled_watch import CompiledWatch
 from his_db.document.problem import Place, Problem
 from his_db.engine import ProcedurePlan, ProcedureResult, Rows, Session
 from his_db.errors import DeadlinePassed, HisBusy, HisError, HisUnavailable, MappingMismatch, Overloaded
-from his_db.generation import CompiledWatch, Generation
+from his_db.generation import Generation
 from his_db.source import Source
 
 _LIMIT: Final = timedelta(seconds=5)  # for one probe
@@ -40,6 +41,9 @@ class _Limited:
 
     def run(self, sql: str, values: Mapping[str, Any], *, max_rows: int) -> Rows:
         return self.inner.run(sql, values, max_rows=min(max_rows, _ROWS))
+
+    def stream(self, sql: str, values: Mapping[str, Any], *, size: int) -> Iterator[Rows]:
+        yield self.inner.run(sql, values, max_rows=min(size, _ROWS))
 
     def call(self, plan: ProcedurePlan, values: Mapping[str, Any], *, max_rows: int) -> ProcedureResult:
         return self.inner.call(plan, values, max_rows=min(max_rows, _ROWS))
@@ -108,6 +112,8 @@ class Canary:
 
     async def _look(self, watch: CompiledWatch) -> str:
         """Why the watch cannot be read, or none of its first rows; empty when it can."""
+        if watch.is_file:
+            return ""  # files are tried out when they are dropped
         source = self._sources.get(watch.source)
         if source is None:
             return f"there is no source {watch.source}"

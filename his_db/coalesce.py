@@ -4,6 +4,10 @@ Who may share what (docs/decisions/0009):
 * every read may share a statement that has not begun yet: its answer is as fresh as one of its own;
 * a read that may be a little old (`loose`) also shares one that runs, and a cached answer;
 * nobody gets an answer begun before the last write of this agent to that source had ended.
+
+A crowd that asks the same (放号) is answered in steps: a statement is followed by an identical one only after STEP, or
+as soon as as many callers wait for it as there lately were at once, for then nobody else is to come. One caller after
+the other is never kept waiting, and nobody longer than a step.
 """
 
 from __future__ import annotations
@@ -12,16 +16,21 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
 from google.protobuf.message import Message
 
+from his_db.deadlines import Deadlines
 from his_db.errors import DeadlinePassed
 
 _CACHED: Final = 512  # answers at most
 _CACHED_BYTES: Final = 256 * 1024  # of one answer
+STEP: Final = 0.3  # seconds between the begins of identical statements while a crowd asks
+_LATELY: Final = 1.0  # seconds, at most twice that: how long a crowd is remembered
+_DEMANDS: Final = 512  # requests remembered at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +50,39 @@ class Read:
 
 
 @dataclass(slots=True, eq=False)
+class _Demand:
+    """How many callers ask the same at once: ``now``, at most in this second (``peak``) and in the one before it."""
+
+    since: float
+    now: int = 0
+    peak: int = 0
+    before: int = 0
+    begun_at: float = -STEP  # of the last identical statement
+
+    def enter(self, clock: float) -> None:
+        if clock - self.since >= _LATELY:
+            self.before = self.peak if clock - self.since < 2 * _LATELY else 0
+            self.since, self.peak = clock, 0
+        self.now += 1
+        self.peak = max(self.peak, self.now)
+
+    @property
+    def lately(self) -> int:
+        return max(self.peak, self.before)
+
+
+@dataclass(slots=True, eq=False)
 class _Flight:
     read: Read
     epoch: int
     made_at: float
+    demand: _Demand
     task: asyncio.Task[Message] | None = None
     begun: bool = False
-    waiters: int = 0
+    waiters: set[asyncio.Future[None]] = field(default_factory=set)
     joined: int = 0
+    complete: asyncio.Event | None = None
+    """Set when all who can be expected wait; None when it does not wait for them."""
 
     def begin(self) -> None:
         """From the lane's thread, before the first statement."""
@@ -75,6 +109,8 @@ class Coalescer:
         self._flights: dict[tuple[int, bytes], _Flight] = {}
         self._cache: dict[tuple[int, bytes], _Cached] = {}
         self._epochs: defaultdict[str, int] = defaultdict(int)
+        self._deadlines: Deadlines[asyncio.Future[None]] | None = None
+        self._demands: dict[tuple[int, bytes], _Demand] = {}
         self.coalesced = 0
         self.cached = 0
 
@@ -84,13 +120,18 @@ class Coalescer:
         if cached is not None:
             self.cached += 1
             return _copy(cached)
-        flight = self._flights.get(read.key)
-        if flight is not None and self._may_join(read, flight):
-            self.coalesced += 1
-        else:
-            flight = self._start(read, work)
-        flight.joined += 1
-        answer = await self._wait(flight, deadline)
+        demand = self._demand(read)
+        demand.enter(self._clock())
+        try:
+            flight = self._flights.get(read.key)
+            if flight is not None and self._may_join(read, flight):
+                self.coalesced += 1
+            else:
+                flight = self._start(read, work, demand)
+            flight.joined += 1
+            answer = await self._wait(flight, deadline)
+        finally:
+            demand.now -= 1
         return answer if flight.joined == 1 and read.keep is None else _copy(answer)
 
     def wrote(self, source: str) -> None:
@@ -106,15 +147,45 @@ class Coalescer:
             return False
         return not flight.begun or (read.loose and flight.epoch == self._epochs[read.source])
 
-    def _start(self, read: Read, work: Work) -> _Flight:
-        flight = _Flight(read, self._epochs[read.source], self._clock())
-        flight.task = asyncio.create_task(work(flight.begin), name="his160 read")
+    def _start(self, read: Read, work: Work, demand: _Demand) -> _Flight:
+        flight = _Flight(read, self._epochs[read.source], self._clock(), demand)
+        left = demand.begun_at + STEP - self._clock()
+        if left > 0 and demand.lately > 1:
+            flight.complete = asyncio.Event()
+            flight.task = asyncio.create_task(self._in_step(flight, work, left), name="his160 read")
+        else:
+            demand.begun_at = self._clock()
+            flight.task = asyncio.create_task(work(flight.begin), name="his160 read")
         self._flights[read.key] = flight
         flight.task.add_done_callback(lambda task: self._ended(flight, task))
         return flight
 
+    async def _in_step(self, flight: _Flight, work: Work, left: float) -> Message:
+        """The work, after ``left`` seconds or when all who can be expected wait for it."""
+        assert flight.complete is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await flight.complete.wait()
+        flight.epoch, flight.made_at = self._epochs[flight.read.source], self._clock()
+        flight.demand.begun_at = flight.made_at
+        return await work(flight.begin)
+
+    def _demand(self, read: Read) -> _Demand:
+        demand = self._demands.get(read.key)
+        if demand is None:
+            if len(self._demands) >= _DEMANDS:
+                now = self._clock()
+                self._demands = {
+                    key: each for key, each in self._demands.items() if each.now or now - each.since < 2 * _LATELY
+                }
+            demand = self._demands[read.key] = _Demand(self._clock())
+        return demand
+
     def _ended(self, flight: _Flight, task: asyncio.Task[Message]) -> None:
         self._leave(flight)
+        for waiter in flight.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
         if task.cancelled() or task.exception() is not None:  # asked for: also when all callers have gone
             return
         keep = flight.read.keep
@@ -124,21 +195,28 @@ class Coalescer:
             self._cache[flight.read.key] = _Cached(flight.read, flight.epoch, until, task.result())
 
     async def _wait(self, flight: _Flight, deadline: float | None) -> Message:
+        """Wait for the flight, whose task goes on while anybody waits: nobody is cancelled with somebody else."""
         assert flight.task is not None
-        flight.waiters += 1
-        seconds = None if deadline is None else max(0.0, deadline - self._clock())
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        leave = None
+        if deadline is not None:
+            if self._deadlines is None:
+                self._deadlines = Deadlines(loop, _pass)
+            leave = self._deadlines.enter(waiter, deadline, now=self._clock())
+        flight.waiters.add(waiter)
+        if flight.complete is not None and len(flight.waiters) >= flight.demand.lately:
+            flight.complete.set()
         try:
-            async with asyncio.timeout(seconds) as limit:
-                return await asyncio.shield(flight.task)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise DeadlinePassed("the deadline passed while the read waited or ran") from None
+            await waiter
         finally:
-            flight.waiters -= 1
+            flight.waiters.discard(waiter)
+            if leave is not None:
+                leave()
             if not flight.waiters and not flight.task.done():
                 self._leave(flight)
                 flight.task.cancel()  # nobody wants it: dropped when it has not begun
+        return flight.task.result()
 
     def _leave(self, flight: _Flight) -> None:
         if self._flights.get(flight.read.key) is flight:
@@ -159,6 +237,11 @@ class Coalescer:
         self._cache = {key: item for key, item in self._cache.items() if item.until > now}
         while len(self._cache) >= _CACHED:
             del self._cache[next(iter(self._cache))]
+
+
+def _pass(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(DeadlinePassed("the deadline passed while the read waited or ran"))
 
 
 def _copy(answer: Message) -> Message:

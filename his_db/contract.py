@@ -1,5 +1,9 @@
 """The contract `his160.v1` as data: its operations, its required and personal fields, its comments and enum names.
 
+Beside it, `his160.site.v1`: operations that the agent itself runs on the hospital's systems between the steps of a
+command (merchant account, 医保, the HIS side of an insured registration). They are mapped like the others and served to
+nobody.
+
 Everything is read from the generated descriptors, so that a new RPC or field needs no line here. Comments come from
 the descriptor set beside the generated code, which is loaded when the first comment is asked for.
 """
@@ -21,6 +25,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 PACKAGE: Final = "his160.v1"
+SITE_PACKAGE: Final = "his160.site.v1"
 _MODULES: Final = (
     "agent",
     "appointment",
@@ -33,6 +38,7 @@ _MODULES: Final = (
     "relay",
     "report",
 )
+_SITE_MODULES: Final = ("insurance_gateway", "merchant", "mobile_payment", "registration")
 _RELAY: Final = frozenset({"RelayService"})
 # Answered by the agent from its own state.
 _OWN_SERVICES: Final = frozenset({"AgentService", "EventService"})
@@ -48,7 +54,8 @@ class ContractOperation:
 
     `list_field` is the name of the only repeated message field of the response, or None. `page_size` and
     `page_maximum` are 0 for an operation that does not page. `is_own`: the agent answers it from its own state, always.
-    `is_mappable` is false where an operation file has nothing to say.
+    `is_mappable` is false where an operation file has nothing to say. `is_internal`: of `his160.site.v1`; the agent
+    alone runs it.
     """
 
     name: str
@@ -63,23 +70,31 @@ class ContractOperation:
     list_field: str | None
     is_own: bool
     is_mappable: bool
+    is_internal: bool
     page_size: int
     page_maximum: int
+
+    @property
+    def has_own_fields(self) -> bool:
+        """Whether the response has more than its list and the token of the next page."""
+        return any(field.name not in {self.list_field, "next_page_token"} for field in self.response.fields)
 
 
 @cache
 def _operations() -> Mapping[str, ContractOperation]:
     found: dict[str, ContractOperation] = {}
-    for module in _MODULES:
-        descriptor = import_module(f"{PACKAGE}.{module}_pb2").DESCRIPTOR
-        for service in descriptor.services_by_name.values():
+    modules = [f"{PACKAGE}.{module}_pb2" for module in _MODULES]
+    modules += [f"{SITE_PACKAGE}.{module}_pb2" for module in _SITE_MODULES]
+    for module in modules:
+        for service in import_module(module).DESCRIPTOR.services_by_name.values():
             if service.name not in _RELAY:
                 for method in service.methods:
-                    found[f"{service.name}.{method.name}"] = _operation(service.name, method)
+                    found[f"{service.name}.{method.name}"] = _operation(method)
     return MappingProxyType(dict(sorted(found.items())))
 
 
-def _operation(service: str, method: MethodDescriptor) -> ContractOperation:
+def _operation(method: MethodDescriptor) -> ContractOperation:
+    package, service = method.containing_service.file.package, method.containing_service.name
     name = f"{service}.{method.name}"
     response = method.output_type
     lists = [field.name for field in response.fields if is_message_list(field)]
@@ -89,7 +104,7 @@ def _operation(service: str, method: MethodDescriptor) -> ContractOperation:
     return ContractOperation(
         name=name,
         method=method,
-        full_method=f"/{PACKAGE}.{service}/{method.name}",
+        full_method=f"/{package}.{service}/{method.name}",
         request=method.input_type,
         response=response,
         request_class=GetMessageClass(method.input_type),
@@ -98,6 +113,7 @@ def _operation(service: str, method: MethodDescriptor) -> ContractOperation:
         server_streaming=method.server_streaming,
         list_field=lists[0] if len(lists) == 1 else None,
         is_own=service in _OWN_SERVICES,
+        is_internal=package == SITE_PACKAGE,
         is_mappable=service not in _OWN_SERVICES | _BUILT_SERVICES and name not in _BUILT_OPERATIONS,
         page_size=default if pages else 0,
         page_maximum=maximum if pages else 0,
@@ -106,16 +122,16 @@ def _operation(service: str, method: MethodDescriptor) -> ContractOperation:
 
 def operation_names() -> tuple[str, ...]:
     """`"CatalogService.ListSlots"` and so on, by name: every service that the agent serves."""
-    return tuple(_operations())
+    return tuple(name for name, operation in _operations().items() if not operation.is_internal)
 
 
 def operation(name: str) -> ContractOperation:
-    """The operation `name`. Raises KeyError when the contract has none."""
+    """The operation `name`, served or internal. Raises KeyError when there is none."""
     return _operations()[name]
 
 
 def mappable_names() -> tuple[str, ...]:
-    """The operations that a mapping file may implement."""
+    """The operations that a mapping file may implement, internal ones among them."""
     return tuple(name for name, operation in _operations().items() if operation.is_mappable)
 
 
@@ -134,6 +150,12 @@ def is_required(field: FieldDescriptor) -> bool:
 def is_personal(field: FieldDescriptor) -> bool:
     """Whether the field holds personal data (`debug_redact`): its value belongs into no log, metric or error."""
     return bool(field.GetOptions().debug_redact)
+
+
+def is_free_text(field: FieldDescriptor) -> bool:
+    """Whether the field holds somebody's own words (a reason typed at a window): they may name a patient, so they are
+    kept and passed on, but shown to nobody who did not ask for personal data."""
+    return field.name == "note" and field.type == field.TYPE_STRING
 
 
 def is_map(field: FieldDescriptor) -> bool:

@@ -14,12 +14,14 @@
 | DeadlinePassed     | no (reads only)           | sends the same again                                    |
 | OutcomeUnknown     | **not known**             | probes; never reports failure, never blindly repeats    |
 
+``metadata``: names and values that the caller is told besides the reason (a refund number); never personal data.
 ``str(error)`` holds English technical text without patient data, SQL values or passwords, and may be logged.
 ``HisRefused.text`` is the HIS's own sentence; it may name a patient, so it is never logged and never sent as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from his160.v1 import reason_pb2
@@ -34,6 +36,7 @@ class HisError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.retry_after = retry_after
+        self.metadata: Mapping[str, str] = {}
 
 
 class OperationNotMapped(HisError):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
-from operator import itemgetter
-from typing import Any
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from google.protobuf.descriptor import Descriptor
@@ -14,10 +13,11 @@ from google.protobuf.message import Message
 from his160.v1 import event_pb2
 
 from his_db import contract, registry
+from his_db.compiled_report import CompiledReport, compile_report
+from his_db.compiled_watch import CompiledWatch, EventRule
 from his_db.contract import ContractOperation
 from his_db.engine import Session
 from his_db.errors import (
-    AnswerTooLarge,
     HisChanged,
     HisError,
     HisRefused,
@@ -25,11 +25,13 @@ from his_db.errors import (
     OperationNotMapped,
     OutcomeUnknown,
 )
-from his_db.kind import Call, Flow, Kind, Runner
+from his_db.feed import Feed, FeedSpec
+from his_db.gateway import OfGateway, OpenedGateway
+from his_db.kind import Call, Kind, Runner
 from his_db.mapping.answer import default_not_found, page_is_keyset, reason_value
-from his_db.mapping.binding import Binder, compile_binder, entries_for, wall_clock, window_dates
+from his_db.mapping.binding import compile_binder, entries_for
+from his_db.mapping.check_feed import feed_of
 from his_db.mapping.check_watch import SUBJECT_DESCRIPTORS, SUBJECTS
-from his_db.mapping.convert_in import Unconvertible, text
 from his_db.mapping.load import MappingSet
 from his_db.mapping.model import EventSpec, OperationMapping, WatchMapping
 from his_db.mapping.paging import open_page
@@ -37,8 +39,6 @@ from his_db.mapping.rows import RowPlan
 from his_db.mapping.sql_text import binds
 from his_db.mapping.tally import Tally
 from his_db.mapping.when import compile_when, parse_when
-
-_MAX_WATCHED: int = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class CompiledAnswer:
             value = getattr(call.request, name)
             if value:
                 setattr(request, name, value)
-        found = getattr(self.read.run(session, request, now=call.now), self.from_field)
+        found = getattr(self.read.run(session, request, now=call.moment), self.from_field)
         if self.from_list:
             if not found:
                 name = self.read.operation.name
@@ -97,6 +97,7 @@ class CompiledOperation:
     answers: tuple[CompiledAnswer, ...] = field(default=(), repr=False)
     cache: timedelta | None = None
     """How old an answer may be, of a read that is not `realtime`; None: nothing is kept."""
+    tally: Tally = field(default_factory=Tally, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -112,11 +113,13 @@ class CompiledOperation:
         Neither begins nor commits. Raises errors of `his_db.errors`, and the driver's exceptions as they are.
         A procedure that may have committed and whose answer then cannot be read leaves the outcome unknown.
         """
-        local = now.replace(microsecond=0) if now.tzinfo is None else wall_clock(now, self.zone)
         page = None
         if self.operation.page_size:
             page = open_page(self.operation, request, is_keyset=self.is_keyset)
-        call = Call(request=request, now=local, key=key, lock=self.lock, page=page)
+        zone: ZoneInfo | None = self.zone
+        if now.tzinfo is None:
+            now, zone = now.replace(microsecond=0), None
+        call = Call(request, now, key, self.lock, page, None, zone)
         try:
             response = self.runner.run(session, call)
         except MappingMismatch as error:
@@ -138,92 +141,6 @@ class CompiledOperation:
 
 
 @dataclass(frozen=True, slots=True)
-class EventRule:
-    """What one kind of change of a watched row means. `occurred`: the Timestamp field that says when."""
-
-    kind: event_pb2.EventKind.ValueType
-    occurred: str | None
-    test: Callable[[Message | None, Message | None], bool] = field(repr=False)
-
-    def matches(self, before: Message | None, after: Message | None) -> bool:
-        """Whether the change fits. `before` None: the row is new; `after` None: it is gone (vanish = "event")."""
-        return self.test(before, after)
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledWatch:
-    """What the capture reads. Raw rows hold the mapped columns only, in one order, whatever the driver's order is."""
-
-    name: str
-    source: str
-    subject: str
-    message_class: type[Message]
-    poll: timedelta | None
-    window: tuple[int, int] | None
-    platform_operators: frozenset[str]
-    vanish: str
-    rules: tuple[EventRule, ...]
-    zone: ZoneInfo
-    sql: str = field(repr=False)
-    binder: Binder = field(repr=False)
-    plan: RowPlan = field(repr=False)
-    key_column: str = ""
-
-    def build(self, row: tuple[Any, ...]) -> Message:
-        """The message of a raw row of `read`. Raises MappingMismatch for a value that does not fit."""
-        try:
-            return self.message_class(**self.plan.builder(self.plan.columns)(row))
-        except (ValueError, TypeError) as error:
-            raise MappingMismatch(f"{self.name}: a value is no valid text ({type(error).__name__})") from None
-
-    def read(self, session: Session, *, now: datetime) -> tuple[list[tuple[str, tuple[Any, ...]]], int]:
-        """Key text and raw row of every row in the window, and how many rows had no usable key (left out)."""
-        local = now.replace(microsecond=0) if now.tzinfo is None else wall_clock(now, self.zone)
-        window = None if self.window is None else window_dates(local.date(), self.window)
-        values = self.binder.values(Call(request=None, now=local, window=window), Flow())
-        rows = session.run(self.sql, values, max_rows=_MAX_WATCHED)
-        if len(rows.rows) > _MAX_WATCHED:
-            raise AnswerTooLarge(f"watch {self.name}: more than {_MAX_WATCHED} rows; make its window smaller")
-        pick = _picker(self.plan.positions(rows.columns))
-        key_at = self.plan.columns.index(self.key_column.casefold())
-        found: list[tuple[str, tuple[Any, ...]]] = []
-        refused = 0
-        for row in rows.rows:
-            raw = pick(row)
-            key = _key_text(raw[key_at])
-            if key is None:
-                refused += 1
-            else:
-                found.append((key, raw))
-        return found, refused
-
-    def window_contains(self, message: Message, now: datetime) -> bool:
-        """Whether the message's visit_date lies in the window at `now`; always true for a watch without a window."""
-        if self.window is None:
-            return True
-        if not message.HasField("visit_date"):
-            return False
-        local = now if now.tzinfo is None else wall_clock(now, self.zone)
-        first, last = window_dates(local.date(), self.window)
-        day = message.visit_date  # type: ignore[attr-defined]
-        return first <= date(day.year, day.month, day.day) <= last
-
-
-def _picker(places: tuple[int, ...]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    if len(places) == 1:
-        at = places[0]
-        return lambda row: (row[at],)
-    return itemgetter(*places)
-
-
-def _key_text(value: Any) -> str | None:
-    try:
-        return None if value is None else text(value)
-    except Unconvertible:
-        return None
-
-
-@dataclass(frozen=True, slots=True)
 class Generation:
     """Everything that a site can do, ready to run. Immutable: a reload makes a new one."""
 
@@ -231,7 +148,25 @@ class Generation:
     operations: Mapping[str, CompiledOperation]
     watches: Mapping[str, CompiledWatch]
     unsupported: Mapping[str, str]
-    tally: Tally = field(default_factory=Tally, compare=False, repr=False)
+    reports: Mapping[str, CompiledReport] = field(default_factory=dict)
+
+    def gateway(self, name: str) -> OpenedGateway | None:
+        """The gateway of that name, as its operations share it; None where no file maps any."""
+        for operation in self.operations.values():
+            runner = operation.runner
+            if isinstance(runner, OfGateway) and runner.gateway == name:
+                return runner.opened
+        return None
+
+    def unknown_codes(self) -> Mapping[tuple[str, str, str], int]:
+        """Code values that no code map knows: (mapping, field, masked code) -> how often, since it was compiled."""
+        tallies = [operation.tally for operation in self.operations.values()]
+        tallies += [watch.tally for watch in self.watches.values()]
+        tallies += [report.tally for report in self.reports.values()]
+        found: Counter[tuple[str, str, str]] = Counter()
+        for tally in tallies:
+            found.update(tally.figures())
+        return found
 
     def capabilities(self) -> tuple[Capability, ...]:
         """One for every operation of the contract, by name. What the agent answers itself is always available."""
@@ -243,6 +178,10 @@ class Generation:
             return Capability(name, True, "")
         return Capability(name, contract.operation(name).is_own, self.unsupported.get(name, ""))
 
+    def maps(self, name: str) -> bool:
+        """Whether the site has a mapping for the operation."""
+        return name in self.operations
+
     def operation(self, name: str) -> CompiledOperation:
         """The operation `name`. Raises OperationNotMapped, with the mapping's words when it says `unsupported`."""
         compiled = self.operations.get(name)
@@ -251,12 +190,63 @@ class Generation:
         return compiled
 
 
-def compile_generation(mapping_set: MappingSet) -> Generation:
-    """A mapping set that was loaded without a problem, compiled."""
+@dataclass(frozen=True, slots=True)
+class Former:
+    """What was compiled before, and digests of what it was compiled from: what has not changed is taken over.
+
+    `shared`: of everything that files have in common. Digests, not values: 1 and true are equal and mean two things.
+    """
+
+    generation: Generation
+    operations: Mapping[str, bytes]
+    watches: Mapping[str, bytes]
+    shared: tuple[object, ...]
+
+    def operation(self, name: str, digest: bytes, reads: Mapping[str, CompiledOperation]) -> CompiledOperation | None:
+        """The operation of the same file, whose answers are read as before; None: it is another one, or new."""
+        found = self.generation.operations.get(name)
+        if found is None or self.operations.get(name) != digest:
+            return None
+        return found if all(answer.read is reads[answer.read.name] for answer in found.answers) else None
+
+    def watch(self, name: str, digest: bytes) -> CompiledWatch | None:
+        """Likewise. A watch that stays the same object goes on without reading its rows anew."""
+        return self.generation.watches.get(name) if self.watches.get(name) == digest else None
+
+
+def former_of(mapping_set: MappingSet, generation: Generation) -> Former:
+    """`generation`, compiled from `mapping_set`, for the next `compile_generation`."""
+    digests = mapping_set.digests
+    return Former(
+        generation,
+        {name: digests[mapping.document.file] for name, mapping in mapping_set.operations.items()},
+        {name: digests[watch.document.file] for name, watch in mapping_set.watches.items()},
+        _shared(mapping_set),
+    )
+
+
+def _shared(mapping_set: MappingSet) -> tuple[object, ...]:
+    """Sources, zone, code maps, SQL files and reports: what may matter to every operation and watch."""
+    own = {mapping.document.file for mapping in mapping_set.operations.values()}
+    own |= {watch.document.file for watch in mapping_set.watches.values()}
+    others = tuple(item for item in sorted(mapping_set.digests.items()) if item[0] not in own)
+    site = mapping_set.site
+    return (tuple(sorted(site.sources.items())), site.timezone, others)
+
+
+def compile_generation(mapping_set: MappingSet, former: Former | None = None) -> Generation:
+    """A mapping set that was loaded without a problem, compiled; what `former` has is taken over."""
     compiled: dict[str, CompiledOperation] = {}
     unsupported: dict[str, str] = {}
+    digests = mapping_set.digests
+    if former is not None and former.shared != _shared(mapping_set):
+        former = None
     # Reads first: an answer of a write holds the compiled read.
     for name, mapping in sorted(mapping_set.operations.items(), key=lambda item: not item[1].operation.is_read):
+        kept = None if former is None else former.operation(name, digests[mapping.document.file], compiled)
+        if kept is not None:
+            compiled[name] = kept
+            continue
         kind: Kind = registry.load(registry.KINDS[mapping.kind])()
         try:
             runner = kind.compile(mapping)
@@ -264,10 +254,12 @@ def compile_generation(mapping_set: MappingSet) -> Generation:
             unsupported[name] = error.note
             continue
         compiled[name] = _operation(mapping, runner, compiled)
-    watches = {name: _watch(watch) for name, watch in mapping_set.watches.items()}
-    return Generation(
-        mapping_set.revision, dict(sorted(compiled.items())), watches, unsupported, mapping_set.site.tally
-    )
+    watches = {
+        name: (None if former is None else former.watch(name, digests[watch.document.file])) or _watch(watch)
+        for name, watch in mapping_set.watches.items()
+    }
+    reports = {name: compile_report(report) for name, report in mapping_set.reports.items()}
+    return Generation(mapping_set.revision, dict(sorted(compiled.items())), watches, unsupported, reports)
 
 
 def _operation(mapping: OperationMapping, runner: Runner, reads: Mapping[str, CompiledOperation]) -> CompiledOperation:
@@ -284,6 +276,7 @@ def _operation(mapping: OperationMapping, runner: Runner, reads: Mapping[str, Co
         runner=runner,
         answers=tuple(_answer(mapping, spec.to, reads[spec.read]) for spec in mapping.answers),
         cache=mapping.values.get("cache"),
+        tally=mapping.tally,
     )
 
 
@@ -331,10 +324,22 @@ def _watch(watch: WatchMapping) -> CompiledWatch:
             label=label,
         ),
         plan=RowPlan(
-            descriptor, watch.result.fields, codes=watch.site.codes, zone=zone, label=label, tally=watch.site.tally
+            descriptor, watch.result.fields, codes=watch.site.codes, zone=zone, label=label, tally=watch.tally
         ),
         key_column=key,
+        tally=watch.tally,
+        feeds=tuple((_feed(watch.engine, feed.spec), feed.spec) for feed in watch.feeds),
+        reconcile=watch.reconcile,
+        orders=watch.orders,
+        wake=watch.wake,
     )
+
+
+def _feed(engine: str, spec: FeedSpec) -> Feed:
+    found = feed_of(engine, spec.rung)
+    if found is None:
+        raise ValueError(f"{engine} has no rung {spec.rung}")
+    return found
 
 
 def _rule(event: EventSpec, descriptor: Descriptor, operators: frozenset[str]) -> EventRule:

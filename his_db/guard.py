@@ -8,31 +8,42 @@ come here. Calls keep the generation they began with; `old_calls` counts those t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
+from datetime import date, timedelta
+from typing import Any, Final
 
 from google.protobuf.message import Message
 
 from his_db.access import HisAccess, Snapshot
 from his_db.coalesce import Coalescer, Read
+from his_db.compiled_report import CompiledReport, ReportReading, ReportSink
+from his_db.compiled_watch import CompiledWatch, FeedLook
 from his_db.degradation import Degradation
 from his_db.errors import HisChanged, HisRefused, OutcomeUnknown, SwitchedOff
-from his_db.generation import Capability, CompiledOperation, CompiledWatch, Generation
+from his_db.feed import Position
+from his_db.generation import Capability, CompiledOperation, Generation
 
 _AGAIN: Final = timedelta(minutes=1)
 _DEGRADED: Final = "医院系统已变更，接口暂不可用，请联系医院信息科"
 _OFF: Final = "已由医院暂停"
+REPORTS: Final = "ReportService.ReadReport"
+"""The operation that a person switches off to stop all reports."""
 
 
 @dataclass(slots=True, eq=False)
 class _Use:
-    """Calls that run on one generation."""
+    """Calls that run on one generation: ``with`` counts one."""
 
     revision: str
     calls: int = 0
+
+    def __enter__(self) -> None:
+        self.calls += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.calls -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,30 +96,34 @@ class GuardedHis:
 
     async def read(self, operation: str, request: Message, *, deadline: float | None = None) -> Message:
         """`HisAccess.read`. The request must not be changed while it runs: others may wait for the same answer."""
-        self._enter(operation)
+        self.enter(operation)
         compiled = self._his.generation.operations.get(operation)
         if compiled is None or not compiled.is_read:
             return await self._his.read(operation, request, deadline=deadline)  # says what is the matter
         self._degradation.enter(compiled)
 
         async def work(begun: Callable[[], None]) -> Message:
-            with self._in_use(), self._watched(compiled):
+            with self._use, self._watched(compiled):
                 return await self._his.read(operation, request, begun=begun)
 
         return await self._coalescer.share(_read(compiled, request), work, deadline=deadline)
 
     async def write(self, operation: str, request: Message, *, key: str, deadline: float | None = None) -> Message:
         """`HisAccess.write`."""
-        self._enter(operation)
+        self.enter(operation)
         compiled = self._his.generation.operations.get(operation)
         if compiled is None:
             return await self._his.write(operation, request, key=key, deadline=deadline)
         self._degradation.enter(compiled)
         try:
-            with self._in_use(), self._watched(compiled):
+            with self._use, self._watched(compiled):
                 return await self._his.write(operation, request, key=key, deadline=deadline)
         finally:
             self._coalescer.wrote(compiled.source)
+
+    def maps(self, operation: str) -> bool:
+        """`HisAccess.maps`."""
+        return self._his.maps(operation)
 
     def watch_names(self) -> tuple[str, ...]:
         """`HisAccess.watch_names`."""
@@ -118,10 +133,34 @@ class GuardedHis:
         """`HisAccess.watch`."""
         return self._his.watch(name)
 
-    async def snapshot(self, name: str, *, watch: CompiledWatch | None = None) -> Snapshot:
+    async def snapshot(
+        self, name: str, *, watch: CompiledWatch | None = None, keys: Sequence[Any] | None = None
+    ) -> Snapshot:
         """`HisAccess.snapshot`."""
-        with self._in_use():
-            return await self._his.snapshot(name, watch=watch)
+        with self._use:
+            return await self._his.snapshot(name, watch=watch, keys=keys)
+
+    async def begin_feeds(self, name: str, *, watch: CompiledWatch) -> tuple[Position, ...]:
+        """`HisAccess.begin_feeds`."""
+        with self._use:
+            return await self._his.begin_feeds(name, watch=watch)
+
+    async def look(self, name: str, positions: Sequence[Position], *, watch: CompiledWatch) -> FeedLook:
+        """`HisAccess.look`."""
+        with self._use:
+            return await self._his.look(name, positions, watch=watch)
+
+    def reports(self) -> Mapping[str, CompiledReport]:
+        """`HisAccess.reports`."""
+        return self._his.reports()
+
+    async def read_report(
+        self, report: CompiledReport, days: tuple[date, date], sink: ReportSink, *, stopped: Callable[[], bool]
+    ) -> ReportReading:
+        """`HisAccess.read_report`. Raises SwitchedOff when a person has switched reports off."""
+        self.enter(REPORTS)
+        with self._use:
+            return await self._his.read_report(report, days, sink, stopped=stopped)
 
     def abilities(self) -> Abilities:
         """What can be called now, with the reason (Chinese) where something cannot."""
@@ -137,9 +176,14 @@ class GuardedHis:
         """Exactly these operations are no longer as `mappings.lock` says, and why (English, without values)."""
         self._degradation.drifted(found)
 
+    def unknown_codes(self) -> Mapping[tuple[str, str, str], int]:
+        """`HisAccess.figures`: (mapping, field, masked code) -> how often a call met it."""
+        return self._his.figures()
+
     def figures(self) -> Mapping[str, float]:
         """Counters since the start, by name."""
         return {
+            "unknown_codes": sum(self.unknown_codes().values()),
             "reads_coalesced": self._coalescer.coalesced,
             "reads_cached": self._coalescer.cached,
             "refused_switched_off": self._refused_off,
@@ -155,21 +199,12 @@ class GuardedHis:
             return Capability(item.operation, False, f"{_OFF}：{note}" if note else _OFF)
         return Capability(item.operation, False, _DEGRADED) if item.operation in degraded else item
 
-    def _enter(self, operation: str) -> None:
+    def enter(self, operation: str) -> None:
+        """Raises SwitchedOff when a person has switched the operation off."""
         note = self._switched_off(operation)
         if note is not None:
             self._refused_off += 1
             raise SwitchedOff(f"{operation} is switched off", note=note, retry_after=_AGAIN)
-
-    @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        """Count a call on the generation that it begins with."""
-        use = self._use
-        use.calls += 1
-        try:
-            yield
-        finally:
-            use.calls -= 1
 
     @contextmanager
     def _watched(self, compiled: CompiledOperation) -> Iterator[None]:

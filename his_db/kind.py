@@ -8,9 +8,9 @@ in `his_db/registry.py`; none knows another. Transactions are the caller's: a ki
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
+from zoneinfo import ZoneInfo
 
 from google.protobuf.message import Message
 
@@ -21,16 +21,29 @@ from his_db.mapping.model import OperationMapping
 from his_db.mapping.paging import Page
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call. `now` is naive: the hospital's wall clock, whole seconds. `key` seeds `$key`; empty in reads."""
+class Call(NamedTuple):
+    """One call. A tuple: it is made for each, in a third of the time. `key` seeds `$key`; empty in reads.
+
+    `moment` is aware, and then `zone` is the hospital's; or naive on its wall clock in whole seconds, without `zone`.
+    """
 
     request: Message | None
-    now: datetime
+    moment: datetime
     key: str = ""
     lock: timedelta = timedelta(minutes=10)
     page: Page | None = None
     window: tuple[date, date] | None = None
+    zone: ZoneInfo | None = None
+
+    @property
+    def now(self) -> datetime:
+        """Naive: the hospital's wall clock, whole seconds."""
+        return self.moment if self.zone is None else wall_clock(self.moment, self.zone)
+
+
+def wall_clock(moment: datetime, zone: ZoneInfo) -> datetime:
+    """An aware instant as the hospital's wall clock: naive, whole seconds."""
+    return moment.astimezone(zone).replace(tzinfo=None, microsecond=0)
 
 
 class Runner(Protocol):

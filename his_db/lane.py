@@ -75,8 +75,10 @@ class Lane:
         self._clock = clock
         self._gate = gate or _nothing
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._queued = 0
+        self._lock = threading.Lock()  # callers only: a thread that had to wait for it would miss its turn
+        self._accepted = 0
+        self._dropped = 0
+        self._full_at = queue_limit  # not before so many were accepted
         self._refused = 0
         self._started = False
         self._closing = False
@@ -85,7 +87,6 @@ class Lane:
             engine=engine,
             breaker=breaker or Breaker(clock=clock),
             jobs=self._jobs,
-            take=self._take,
             late=self._late,
             clock=clock,
             read_only=read_only,
@@ -96,13 +97,17 @@ class Lane:
         title = f"his160-{source or engine.name}-{name}"
         self._workers = [Worker(bench, f"{title}-{number}") for number in range(1, workers + 1)]
 
-    async def run(self, work: Callable[[Session], T], *, deadline: float | None = None) -> T:
+    async def run(
+        self, work: Callable[[Session], T], *, deadline: float | None = None, news: Callable[[T], bool] | None = None
+    ) -> T:
         """Read: ``work`` runs in autocommit on a held session. Called a second time when an idle connection was lost.
+
+        ``news`` (called in the thread): whether a result is worth a wake-up of the loop; others may be told together.
 
         Raises Overloaded (queue full), DeadlinePassed (before or while it ran; the statement then runs to its own
         time-out), HisUnavailable, HisBusy, HisRefused, MappingMismatch, and whatever else ``work`` raises by itself.
         """
-        return await self._call(work, deadline, write=False, inside=False, autocommit=False)
+        return await self._call(work, deadline, write=False, inside=False, autocommit=False, news=news)
 
     async def transact(
         self,
@@ -126,56 +131,70 @@ class Lane:
         return await self._call(work, deadline, write=True, inside=inside, autocommit=autocommit)
 
     async def _call(
-        self, work: Callable[[Session], T], deadline: float | None, *, write: bool, inside: bool, autocommit: bool
+        self,
+        work: Callable[[Session], T],
+        deadline: float | None,
+        *,
+        write: bool,
+        inside: bool,
+        autocommit: bool,
+        news: Callable[[T], bool] | None = None,
     ) -> T:
         self._gate()
         loop = asyncio.get_running_loop()
         mailbox = self._mailbox
         if mailbox is None or mailbox.loop is not loop:
-            mailbox = self._mailbox = Mailbox(loop)
+            mailbox = self._mailbox = Mailbox(loop, self._expire)
         now = self._clock()
         future: asyncio.Future[Any] = loop.create_future()
-        job = Job(work, mailbox, future, deadline, now, write, inside, autocommit)
+        job = Job(work, mailbox, future, deadline, now, write, inside, autocommit, news)
         if deadline is not None and now >= deadline:
             raise self._late(job)
         self._enqueue(job)
-        timer = None if deadline is None else loop.call_later(deadline - now, self._expire, job)
+        leave = None if deadline is None else mailbox.deadlines.enter(job, deadline, now=now)
         try:
             result: T = await future
         except asyncio.CancelledError:
-            self._take(job)  # still queued: dropped
+            self._drop(job)  # still queued: it never runs
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
+            if leave is not None:
+                leave()
         return result
 
     def _enqueue(self, job: Job) -> None:
         with self._lock:
             if self._closing:
                 raise HisUnavailable(f"lane {self.name} is closed", retry_after=RESEND_AFTER)
-            if self._queued >= self.queue_limit:
+            if self._accepted >= self._full_at and self._is_full():
                 self._refused += 1
                 raise Overloaded(f"lane {self.name}: {self.queue_limit} calls are waiting", retry_after=RESEND_AFTER)
-            self._queued += 1
+            self._accepted += 1
             if not self._started:
                 self._started = True
                 for worker in self._workers:
                     worker.thread.start()
             self._jobs.put(job)  # under the lock: nothing may arrive behind the end marks of ``close``
 
-    def _take(self, job: Job) -> bool:
-        """Claim a queued job, to run or to drop it; False when somebody else did."""
+    def _queued(self) -> int:
+        """Jobs that nobody has claimed. Only threads count what they took, so this never shows too few."""
+        return self._accepted - self._dropped - sum(worker.taken for worker in self._workers)
+
+    def _is_full(self) -> bool:
+        self._full_at = self._accepted + self.queue_limit - self._queued()
+        return self._accepted >= self._full_at
+
+    def _drop(self, job: Job) -> bool:
+        """Claim a queued job, so that it never runs; False when it was claimed before."""
+        if not job.claim():
+            return False
         with self._lock:
-            if job.taken:
-                return False
-            job.taken = True
-            self._queued -= 1
-            return True
+            self._dropped += 1
+        return True
 
     def _expire(self, job: Job) -> None:
         """The caller's deadline passed (in the loop). A running write is left alone: its outcome must be told."""
-        queued = self._take(job)
+        queued = self._drop(job)
         if job.future.done():
             return
         if queued:
@@ -199,7 +218,7 @@ class Lane:
         return LaneStats(
             name=self.name,
             workers=len(workers),
-            queued=self._queued,
+            queued=self._queued(),
             busy=sum(worker.busy for worker in workers),
             open_sessions=sum(worker.session is not None for worker in workers),
             calls=calls,
@@ -224,7 +243,7 @@ class Lane:
                 job = self._jobs.get_nowait()
             except queue.Empty:
                 break
-            if job is not None and self._take(job):
+            if job is not None and self._drop(job):
                 failure = HisUnavailable(f"lane {self.name} is closed", retry_after=RESEND_AFTER)
                 job.mailbox.post(job.future, None, failure)
         for _ in self._workers:

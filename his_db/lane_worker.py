@@ -18,17 +18,20 @@ import queue
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
 from his160.v1 import reason_pb2
 
 from his_db.breaker import Breaker
+from his_db.deadlines import Deadlines
 from his_db.engine import Engine, Fault, Session
 from his_db.errors import HisBusy, HisChanged, HisError, HisRefused, HisUnavailable, MappingMismatch, OutcomeUnknown
 
 RESEND_AFTER: Final = timedelta(seconds=1)
+_QUICK: Final = 0.005  # seconds: after a statement that took longer the next may too, and nobody is kept waiting for it
+_HELD: Final = 0.02  # seconds that a result without news waits for others at most, and for one statement more
 _BUSY_RETRY: Final = {
     Fault.DEADLOCK: timedelta(milliseconds=200),
     Fault.LOCK_TIMEOUT: timedelta(seconds=1),
@@ -45,19 +48,31 @@ _ROLLED_BACK: Final = _MISMATCHES | {Fault.CONSTRAINT, Fault.DEADLOCK, Fault.LOC
 
 
 class Mailbox:
-    """Carries results to one event loop. Results that come together share one wake-up of the loop."""
+    """Carries results to one event loop. Results that come together share one wake-up of the loop.
 
-    __slots__ = ("_done", "_scheduled", "loop")
+    ``deadlines``: of the calls from that loop; ``expire`` is called with a job whose deadline has passed.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_done", "_scheduled", "deadlines", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expire: Callable[[Job], None]) -> None:
         self.loop = loop
+        self.deadlines: Deadlines[Job] = Deadlines(loop, expire)
         self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._scheduled = False
 
     def post(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         """From a lane thread. Safe without a lock: the flag is cleared before emptying, and set after appending."""
         self._done.append((future, result, error))
-        if not self._scheduled:
+        self.wake()
+
+    def hold(self, future: asyncio.Future[Any], result: Any) -> None:
+        """As ``post``, without waking the loop: with the next ``post``, or ``wake``."""
+        self._done.append((future, result, None))
+
+    def wake(self) -> None:
+        """Have the loop deliver what there is."""
+        if self._done and not self._scheduled:
             self._scheduled = True
             try:
                 self.loop.call_soon_threadsafe(self._deliver)
@@ -81,9 +96,10 @@ class Mailbox:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One call. ``taken`` is decided under the lane's lock: by a thread (it runs) or by the caller (it is dropped).
+    """One call. It is claimed once: by a thread (it runs) or by the caller (it is dropped).
 
-    ``inside``: the work may commit by itself; ``autocommit``: no transaction is opened for a write.
+    ``inside``: the work may commit by itself; ``autocommit``: no transaction is opened for a write. ``news``: whether
+    a result must be told at once; None: always.
     """
 
     work: Callable[[Session], Any]
@@ -94,19 +110,26 @@ class Job:
     write: bool
     inside: bool
     autocommit: bool
-    taken: bool = False
+    news: Callable[[Any], bool] | None = None
+    _claims: list[None] = field(default_factory=lambda: [None])
+
+    def claim(self) -> bool:
+        """Whether it is the caller's now. Needs no lock: to take the only item out of a list is one step."""
+        try:
+            self._claims.pop()
+        except IndexError:
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What the workers of one lane share. ``take`` claims a job (False: dropped); ``late`` makes the error of one
-    whose deadline passed in the queue. ``idle_check_after`` in seconds. ``observe`` is told the seconds of every call,
-    from the thread."""
+    """What the workers of one lane share. ``late`` makes the error of a job whose deadline passed in the queue.
+    ``idle_check_after`` in seconds. ``observe`` is told the seconds of every call, from the thread."""
 
     engine: Engine
     breaker: Breaker
     jobs: queue.SimpleQueue[Job | None]
-    take: Callable[[Job], bool]
     late: Callable[[Job], HisError]
     clock: Callable[[], float]
     read_only: bool
@@ -124,19 +147,23 @@ class Worker:
         self.session: Session | None = None
         self.thread = threading.Thread(target=self._loop, name=name, daemon=False)
         self.busy = False
+        self.taken = 0
         self.calls = 0
         self.seconds = 0.0
         self.waited = 0.0
         self.faults: Counter[str] = Counter()
         self._errors = self.engine.driver_errors
         self._used_at = 0.0
+        self._held: Mailbox | None = None  # where results without news lie of which the loop has not been told
+        self._held_at = 0.0
 
     def _loop(self) -> None:
         bench, clock = self.bench, self.bench.clock
         try:
-            while (job := bench.jobs.get()) is not None:
-                if not bench.take(job):
+            while (job := self._next()) is not None:
+                if not job.claim():
                     continue
+                self.taken += 1
                 started = clock()
                 if job.deadline is not None and started >= job.deadline:
                     job.mailbox.post(job.future, None, bench.late(job))
@@ -155,10 +182,40 @@ class Worker:
                 self._used_at = ended
                 self.busy = False
                 bench.observe(ended - started)
-                job.mailbox.post(job.future, result, error)
+                if error is not None or job.news is None or ended - started > _QUICK or job.news(result):
+                    job.mailbox.post(job.future, result, error)
+                else:
+                    self._hold(job, result, ended)
                 del job, result, error  # while waiting for the next job, do not keep this one's rows alive
         finally:
             self._discard()
+
+    def _next(self) -> Job | None:
+        """The next job; before the thread waits for one, everybody hears of what has ended."""
+        jobs, held = self.bench.jobs, self._held
+        if held is None:
+            return jobs.get()
+        try:
+            job = jobs.get_nowait()
+        except queue.Empty:
+            self._tell()
+            return jobs.get()
+        if job is None or job.mailbox is not held:
+            self._tell()
+        return job
+
+    def _tell(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.wake()
+
+    def _hold(self, job: Job, result: Any, now: float) -> None:
+        """No news, and the next job is seldom long: twenty such results wake the loop once, not twenty times."""
+        if self._held is None:
+            self._held, self._held_at = job.mailbox, now
+        job.mailbox.hold(job.future, result)
+        if now - self._held_at > _HELD:
+            self._tell()
 
     def _read(self, job: Job) -> Any:
         """Only a connection that had been lying idle is worth a second try: a statement that breaks a fresh one

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -91,6 +91,34 @@ class OdbcSession:
             if rows.columns:
                 self._forget()
             return rows
+        except self._errors as error:
+            self._judge(error)
+            raise
+        finally:
+            self.busy_until = 0.0
+
+    def stream(self, sql: str, values: Mapping[str, Any], *, size: int) -> Iterator[Rows]:
+        """See the port."""
+        statement = self._statements[sql]
+        if not self._allowed[sql]:
+            raise ReadOnlyError("a read session may only SELECT")
+        self.busy_until = time.monotonic() + self._patience
+        try:
+            self._execute(statement.sql, statement.values(values))
+            found = self._first_set(size - 1)
+            while True:
+                self.busy_until = 0.0
+                yield found
+                self.busy_until = time.monotonic() + self._patience
+                if len(found.rows) < size:
+                    break
+                found = self._set(size - 1)
+                if not found.rows:
+                    break
+            self._forget()
+        except GeneratorExit:
+            self._forget()
+            raise
         except self._errors as error:
             self._judge(error)
             raise

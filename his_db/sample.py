@@ -81,6 +81,20 @@ class OrderRow:
     operator: str
 
 
+@dataclass(frozen=True, slots=True)
+class InsuredBill:
+    """What the window's own 医保 program has settled (2207A) for a registration. Amounts are integer 分; they must add
+    up to the fee."""
+
+    setl_id: str
+    mdtrt_id: str
+    person_no: str
+    insutype: str
+    fund_fen: int
+    account_fen: int
+    cash_fen: int
+
+
 HisRow = tuple[str, dict[str, object]]
 """A table name and one row of it."""
 
@@ -152,6 +166,43 @@ class WindowProgram(Protocol):
 
     def close(self) -> None:
         """Gives the database connections back."""
+        ...
+
+
+class CashierWindow(WindowProgram, Protocol):
+    """The window with its cashier: 医保, 日结, and what else a vendor's program does to registrations."""
+
+    def register_insured(self, schedule_id: str, patient_id: str, bill: InsuredBill, *, operator: str) -> str:
+        """现场医保挂号: 医保 pays its part, the rest is cash; answers the HIS id."""
+        ...
+
+    def refund_insured(self, his_id: str, reversal_setl_id: str, *, operator: str) -> None:
+        """医保退号: the window has reversed the settlement (2208) and writes the red rows. `refund` refuses such an
+        order."""
+        ...
+
+    def refund_part(self, his_id: str, amount_fen: int, *, operator: str) -> None:
+        """部分退费; refused for orders of the platform ("健康160支付订单不支持部分退费"), by most vendors for all."""
+        ...
+
+    def close_day(self, *, operator: str) -> str:
+        """日结 of all that the operator took and gave back since their last one; answers the number of the sheet."""
+        ...
+
+    def reschedule(self, his_id: str, schedule_id: str, *, operator: str) -> None:
+        """改诊: an open order moves to another session of the same fee; its old number goes back."""
+        ...
+
+    def prescribe(self, his_id: str) -> None:
+        """开单: a document that must be undone before the registration can be refunded."""
+        ...
+
+    def clear_holds(self) -> int:
+        """The vendor's own clean-up of holds that ran out; answers how many."""
+        ...
+
+    def night_job(self) -> int:
+        """The vendor's nightly move of old rows to history tables; answers how many registrations (0: it has none)."""
         ...
 
 

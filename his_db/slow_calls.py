@@ -64,7 +64,8 @@ class SlowCalls:
         self._after = self._settings.after.total_seconds()
         self._clock = clock
         self._lock = threading.Lock()
-        self._window: deque[tuple[float, bool]] = deque(maxlen=_KEPT)
+        self._window: deque[tuple[float, bool]] = deque()
+        self._slow = 0  # of those in the window
         self._state = SlowState.CLOSED
         self._pause = _SHORTEST
         self._retry_at = 0.0
@@ -73,8 +74,10 @@ class SlowCalls:
 
     def enter(self) -> None:
         """Ask to send a call. Raises HisBusy, with ``retry_after``, while the breaker is open."""
+        if self._is_closed():  # without the lock, which threads that end calls take
+            return
         with self._lock:
-            if self._state is SlowState.CLOSED:
+            if self._is_closed():
                 return
             wait = self._retry_at - self._clock()
             if wait > 0:
@@ -99,8 +102,12 @@ class SlowCalls:
                 else:
                     self._state, self._pause = SlowState.CLOSED, _SHORTEST
                     self._window.clear()
+                    self._slow = 0
                 return
             self._window.append((now, slow))
+            self._slow += slow
+            if not slow and len(self._window) <= _KEPT:
+                return  # nothing to decide
             share, calls = self._share(now)
             if slow and calls >= _MINIMUM and share * 100 >= self._settings.percent:
                 self._open(now)
@@ -111,6 +118,9 @@ class SlowCalls:
             share, calls = self._share(self._clock())
             return SlowCallStatus(self._state, share, calls, self._refused, self._opened)
 
+    def _is_closed(self) -> bool:
+        return self._state is SlowState.CLOSED
+
     def _open(self, now: float) -> None:
         self._state = SlowState.OPEN
         self._retry_at = now + self._pause
@@ -118,7 +128,7 @@ class SlowCalls:
 
     def _share(self, now: float) -> tuple[float, int]:
         window = self._window
-        while window and window[0][0] < now - _WINDOW:
-            window.popleft()
+        while window and (window[0][0] < now - _WINDOW or len(window) > _KEPT):
+            self._slow -= window.popleft()[1]
         calls = len(window)
-        return (sum(slow for _, slow in window) / calls if calls else 0.0), calls
+        return (self._slow / calls if calls else 0.0), calls

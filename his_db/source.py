@@ -32,14 +32,14 @@ class LaneSettings:
 
 DEFAULT_LANES: Final[Mapping[str, LaneSettings]] = {
     "read": LaneSettings(workers=2, queue_limit=200),
-    "write": LaneSettings(workers=2, queue_limit=100),
-    "watch": LaneSettings(workers=1, queue_limit=20),
+    "write": LaneSettings(workers=2, queue_limit=256),
+    "watch": LaneSettings(workers=1, queue_limit=200),  # watches of one rhythm ask all at once
     "report": LaneSettings(workers=1, queue_limit=10, statement_timeout=timedelta(seconds=60)),
 }
 # SQLite has one writer at a time: a second worker of ours waits in the driver, sleeping between looks, where the queue
 # is woken at once. Measured with one: half the p99 of a booking, and a quarter more bookings a second at 32 in flight.
 _LANES_OF: Final[Mapping[str, Mapping[str, LaneSettings]]] = {
-    "sqlite": {"write": LaneSettings(workers=1, queue_limit=100)},
+    "sqlite": {"write": LaneSettings(workers=1, queue_limit=256)},
 }
 _WRITING: Final = frozenset({"write"})
 _MEASURED: Final = "read"  # reports are slow by nature, writes wait for locks, the watch has its own rhythm

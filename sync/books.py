@@ -88,7 +88,7 @@ def compare(his: Iterable[BookEntry], ledger: Iterable[BookEntry], relay: Iterab
             if entry is None:
                 differences.append(Difference(order_no, Fault.MISSING, book, his=_state(truth)))
             else:
-                differences.extend(_differences(book, truth, entry))
+                differences.extend(between(book, truth, entry))
     differences.sort(key=lambda difference: (difference.order_no, difference.book.value, difference.fault.value))
     differing = {difference.order_no for difference in differences}
     return Comparison(len(orders), len(orders) - len(differing), differences)
@@ -103,7 +103,8 @@ def _by_order(book: Book, entries: Iterable[BookEntry], differences: list[Differ
     return found
 
 
-def _differences(book: Book, truth: BookEntry, entry: BookEntry) -> Iterable[Difference]:
+def between(book: Book, truth: BookEntry, entry: BookEntry) -> Iterable[Difference]:
+    """Where an order in a book differs from the same order in the HIS."""
     if truth.state != entry.state:
         yield Difference(truth.order_no, Fault.STATE, book, _state(truth), _state(entry))
     if truth.paid_fen != entry.paid_fen:

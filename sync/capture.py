@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from google.protobuf.message import Message
 
@@ -20,7 +20,7 @@ from sync.store import RowState
 class CaptureSuspended(Exception):
     """Too many rows have vanished at once: an archive job, a stale replica, a wrong filter. Nothing is reported.
 
-    Heals by itself when the rows are back; a person may ``accept`` the new picture.
+    Heals by itself when the rows are back; a person who knows better may ``reseed``.
     """
 
     def __init__(self, stream: str, missing: int, known: int) -> None:
@@ -29,12 +29,12 @@ class CaptureSuspended(Exception):
         self.known = known
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One row that differs from what was known. Messages are without personal data.
 
     ``before`` is None for a row not known before, ``after`` for one that is gone. ``version`` counts the row's states.
-    ``since``: when ``before`` was seen first. ``raw`` is the strategy's own.
+    ``since``: when ``before`` was seen first. ``raw`` is the strategy's own. ``known`` and ``content``: ``before`` and
+    ``after`` as the store keeps them, where the strategy has them at hand; see ``contents``.
     """
 
     key: str
@@ -43,6 +43,18 @@ class Change:
     version: int
     since: datetime | None = None
     raw: tuple[Any, ...] = ()
+    known: bytes | None = None
+    content: bytes | None = None
+
+
+def contents(change: Change) -> tuple[bytes | None, bytes | None]:
+    """``before`` and ``after`` of a change as the store keeps them; None for one that is not there."""
+    known, content = change.known, change.content
+    if known is None and change.before is not None:
+        known = change.before.SerializeToString(deterministic=True)
+    if content is None and change.after is not None:
+        content = change.after.SerializeToString(deterministic=True)
+    return known, content
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +62,8 @@ class Batch:
     """What one poll saw.
 
     ``baseline``: the stream was never seen before; its rows become known and make no events. ``quiet``: states to be
-    kept that make no event either. ``unreadable``: rows that the mapping could not build; they wait.
+    kept that make no event either. ``unreadable``: rows that the mapping could not build; they wait. ``moved``: changes
+    that are orders found again under another key by a reseed. ``has_more``: poll again at once.
     """
 
     watch: CompiledWatchPort
@@ -59,10 +72,20 @@ class Batch:
     quiet: Sequence[RowState]
     rows: int
     unreadable: int
+    moved: int = 0
+    has_more: bool = False
 
 
 class Capture(Protocol):
-    """One strategy on one stream."""
+    """One strategy on one stream.
+
+    ``rung``: what it goes by now (``D``, or the rungs of the feeds). ``missed``: changes that no feed named.
+    ``trouble``: why it goes by less than the mapping says; empty when it does not.
+    """
+
+    rung: str
+    missed: int
+    trouble: str
 
     @property
     def stream(self) -> str: ...
@@ -76,5 +99,12 @@ class Capture(Protocol):
     def confirm(self, changes: Sequence[Change]) -> None:
         """These changes are in the store."""
 
-    def accept(self) -> None:
-        """A person says that the vanished rows are right: the next poll takes them for gone, without events."""
+    def reseed(self) -> None:
+        """The next poll begins anew, as a person wants it after a restore, a move of tables, or a suspension.
+
+        Positions and the picture in memory are dropped; the whole window is compared with the stored rows, which are
+        what 160 was told. So what happened before, seen or not, is a difference and becomes an event now, and what 160
+        was told already is none. Two things are otherwise than in any poll: rows that have vanished, however many, are
+        set aside without events (with ``vanish = "event"``: only when they are too many to be believed, else two looks
+        decide as ever); and an order that stands under another key than before is the same order, not a new one.
+        """

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from his160.v1 import event_pb2
 
-from sync.clock import Clock, Wait, wait_for
+from sync.clock import Clock, Wait, wait_in_step
 from sync.outbox import Backoff, Outbox
 from sync.sink import Outcome, Receipt, Sink, SinkUnavailable
 from sync.store import StoreError
@@ -44,6 +44,10 @@ class DeliveryStatus:
     latency_max: timedelta | None
 
 
+Delivered = Callable[[str, Sequence[event_pb2.Event]], None]
+"""Is told the sink's name and events that it has stored, once their receipts are written down."""
+
+
 class Delivery:
     """One loop that sends what is due. ``run`` never ends by an error; ``stop`` ends it after the batch under way."""
 
@@ -56,7 +60,8 @@ class Delivery:
         batch: int = 200,
         backoff: Backoff = _BACKOFF,
         chance: Callable[[], float] = random.random,
-        wait: Wait = wait_for,
+        wait: Wait = wait_in_step,
+        delivered: Delivered | None = None,
     ) -> None:
         self._outbox = outbox
         self._sink = sink
@@ -65,9 +70,11 @@ class Delivery:
         self._backoff = backoff
         self._chance = chance
         self._wait = wait
+        self._delivered = delivered
         self._wake = asyncio.Event()
         self._stopping = False
         self._failures = 0
+        self._empty: object | None = None  # the stamp with which nothing waited, now or later
         self._last_error = ""
         self._last_delivery: datetime | None = None
         self._counts: Counter[Outcome] = Counter()
@@ -82,8 +89,12 @@ class Delivery:
         self._stopping = True
         self._wake.set()
 
+    def resume(self) -> None:
+        """Has ``run`` go on after a ``stop``: call it before, never while it runs."""
+        self._stopping = False
+
     async def run(self) -> None:
-        """Delivers until ``stop``. Call it once."""
+        """Delivers until ``stop``."""
         unsubscribe = self._outbox.subscribe(self.wake)
         try:
             while not self._stopping:
@@ -120,10 +131,16 @@ class Delivery:
     async def _step(self) -> timedelta:
         """One look at the outbox; how long to wait for the next."""
         try:
+            stamp = await self._outbox.stamp()  # before the look: what comes in meanwhile is news to the next one
+            if stamp is not None and stamp == self._empty:
+                return _IDLE
+            self._empty = None
             if await self.deliver_once():
                 self._failures = 0
                 return timedelta(0)
             due = await self._outbox.next_due()
+            if due is None:
+                self._empty = stamp
         except SinkUnavailable as error:
             return self._failed(str(error), error.retry_after)
         except StoreError as error:
@@ -159,6 +176,8 @@ class Delivery:
             [(receipt.event_id, receipt.detail) for receipt in by_outcome[Outcome.REJECTED]],
             [(receipt.event_id, receipt.detail, receipt.retry_after) for receipt in by_outcome[Outcome.RETRY]],
         )
+        if self._delivered is not None and by_outcome[Outcome.STORED]:
+            self._delivered(self._sink.name, [sent[receipt.event_id] for receipt in by_outcome[Outcome.STORED]])
         self._count(sent, by_outcome)
 
     def _count(self, sent: dict[str, event_pb2.Event], by_outcome: dict[Outcome, list[Receipt]]) -> None:

@@ -19,6 +19,7 @@ MALE, FEMALE = "1", "2"  # GB/T 2261.1
 _UNKNOWN_SEX: Final = frozenset({"", "0", "9"})
 _WEIGHTS: Final = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _CHECKS: Final = "10X98765432"
+_ADULT: Final = 18  # years; 民法典 17: 不满十八周岁的自然人为未成年人
 
 
 class InvalidDocument(ValueError):
@@ -68,14 +69,15 @@ def parse(text: str, *, today: date) -> ResidentNumber:
 def completed(request: patient_pb2.EnsurePatientRequest, *, today: date) -> patient_pb2.EnsurePatientRequest:
     """The request with its document in normal form, sex and birthday filled in from it where they were left out.
 
-    Documents of another type are only trimmed and put in upper case. Raises HisRefused (INVALID_REQUEST) that names the
-    field when the number is wrong or contradicts sex or birthday.
+    Documents of another type are only trimmed and put in upper case. A minor without a resident's number of their own
+    comes with a guardian, who is an adult and somebody else. Raises HisRefused (INVALID_REQUEST) that names the field
+    when the number is wrong or contradicts sex or birthday.
     """
     copy = patient_pb2.EnsurePatientRequest()
     copy.CopyFrom(request)
     copy.document_no = request.document_no.strip().upper()
-    if request.guardian_document_no:
-        copy.guardian_document_no = request.guardian_document_no.strip().upper()
+    copy.guardian_document_no = request.guardian_document_no.strip().upper()
+    _check_guardian(copy, today)
     if request.document_type != RESIDENT:
         return copy
     try:
@@ -93,6 +95,33 @@ def completed(request: patient_pb2.EnsurePatientRequest, *, today: date) -> pati
     elif copy.birthday != born:
         raise _refused("birthday", "contradicts document_no")
     return copy
+
+
+def _check_guardian(request: patient_pb2.EnsurePatientRequest, today: date) -> None:
+    number, name = request.guardian_document_no, request.guardian_name.strip()
+    if bool(number) != bool(name):
+        raise _refused("guardian_document_no" if name else "guardian_name", "is missing: name and document go together")
+    if number and number == request.document_no:
+        raise _refused("guardian_document_no", "is the patient's own")
+    if len(number) in (15, 18) and number[:-1].isdigit():  # a resident's; other documents have no rule to check
+        try:
+            guardian = parse(number, today=today)
+        except InvalidDocument as error:
+            raise _refused("guardian_document_no", str(error)) from error
+        if _age(guardian.birthday, today) < _ADULT:
+            raise _refused("guardian_document_no", "is a minor's")
+    if request.document_type == RESIDENT or number or not request.HasField("birthday"):
+        return
+    try:
+        born = date(request.birthday.year, request.birthday.month or 1, request.birthday.day or 1)
+    except ValueError:
+        raise _refused("birthday", "is no date") from None
+    if _age(born, today) < _ADULT:
+        raise _refused("guardian_name", "is missing: a minor without a resident's number comes with a guardian")
+
+
+def _age(birthday: date, today: date) -> int:
+    return today.year - birthday.year - ((today.month, today.day) < (birthday.month, birthday.day))
 
 
 def _refused(field: str, rule: str) -> HisRefused:

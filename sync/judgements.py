@@ -12,14 +12,26 @@ from sync import order
 from sync.verdict import NOT_DONE, Verdict, done, other, refused
 
 _UNPAID = (order.LOCKED, order.BOOKED)
+_ENDED = {
+    order.CANCELLED: reason_pb2.REASON_ALREADY_CANCELLED,
+    order.REFUNDED: reason_pb2.REASON_ALREADY_REFUNDED,
+}
 
 
 def booking(
     request: appointment_pb2.BookAppointmentRequest, answer: appointment_pb2.GetAppointmentResponse | None
 ) -> Verdict:
-    """Any state behind the hold means: it was booked (and may have moved on since)."""
+    """Any state behind the hold means: it was booked (and may have moved on since).
+
+    Unless it has ended: whether this request booked it, or an older one that was cancelled before, the HIS does not
+    show, and a second booking could bring back what somebody has cancelled. Both mean that no order stands, so that is
+    said: an answer with an order in it is taken for one that stands.
+    """
     if answer is None or answer.appointment.state in (order.LOCKED, order.RELEASED):
         return NOT_DONE
+    if answer.appointment.state in _ENDED:
+        detail = "the order of this number has ended in the HIS; a new booking needs a new request_id"
+        return refused(_ENDED[answer.appointment.state], detail)
     return done(appointment_pb2.BookAppointmentResponse(appointment=answer.appointment))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -31,8 +32,8 @@ TERMINAL: Final = frozenset({VISITED, CANCELLED, REFUNDED, NO_SHOW, RELEASED})
 
 NEXT: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
     {
-        NONE: frozenset({LOCKED, BOOKED}),  # some hospitals book without holding
-        LOCKED: frozenset({BOOKED, RELEASED}),
+        NONE: frozenset({LOCKED, BOOKED, PAID}),  # some hospitals book without holding
+        LOCKED: frozenset({BOOKED, RELEASED, PAID}),  # 预约即挂号: booking registers at once
         BOOKED: frozenset({PAID, CANCELLED, SUSPENDED, NO_SHOW}),
         PAID: frozenset({CHECKED_IN, REFUNDED, SUSPENDED, NO_SHOW}),
         CHECKED_IN: frozenset({VISITED, REFUNDED}),
@@ -147,6 +148,13 @@ def explains(commands: Collection[OrderCommand], before: State, after: State) ->
 
     A HIS may show a hold that was given back as cancelled, and the other way round: both are the same end.
     """
+    seen = _behind(frozenset(commands), before)
+    return after in seen or (after in _GIVEN_BACK and not _GIVEN_BACK.isdisjoint(seen))
+
+
+@cache  # asked for each change of a row: a mass change must not walk the table again and again
+def _behind(commands: frozenset[OrderCommand], before: State) -> frozenset[State]:
+    """States to which these commands lead."""
     seen: set[State] = set()
     waiting = [before]
     while waiting:
@@ -156,10 +164,17 @@ def explains(commands: Collection[OrderCommand], before: State, after: State) ->
             if following is not None and following not in seen:
                 seen.add(following)
                 waiting.append(following)
-    return after in seen or (after in _GIVEN_BACK and not _GIVEN_BACK.isdisjoint(seen))
+    return frozenset(seen)
 
 
-def _closure(before: State) -> set[State]:
+def ends(before: State) -> frozenset[State]:
+    """States in which a row may be gone: what was given back; of a hold, what became of it."""
+    given_back = frozenset({CANCELLED, RELEASED, REFUNDED})
+    return given_back | {BOOKED, PAID} if before == LOCKED else given_back
+
+
+@cache
+def _closure(before: State) -> frozenset[State]:
     """States behind a state. A suspended order remembers whether it was paid: it is refunded or resumed as paid."""
     start = (before, _IS_PAID.get(before))
     seen = {start}
@@ -172,4 +187,4 @@ def _closure(before: State) -> set[State]:
             if step not in seen:
                 seen.add(step)
                 waiting.append(step)
-    return {state for state, _ in seen}
+    return frozenset(state for state, _ in seen)

@@ -48,3 +48,6 @@ class Sink(Protocol):
 
     async def deliver(self, events: Sequence[event_pb2.Event]) -> Sequence[Receipt]:
         """One receipt for each event, in any order; an event without one is sent again. Raises SinkUnavailable."""
+
+    async def close(self) -> None:
+        """Gives back what it holds; nothing waits in it. May be called twice."""

@@ -14,14 +14,24 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 from his160.v1 import reason_pb2
 
+from sync.audit_archive import ArchivePack
+from sync.audit_chain import Anchor, AuditEntry, AuditRow
 from sync.clock import Clock
+from sync.key_lock import Locks
+from sync.lease_term import LeaseTable, Renewals
+from sync.money_book import PaymentNoticeTable, RefundTable, SequenceTable, SettlementTable, TradeTable
+from sync.notice import NoticeRow, SubjectRow
 from sync.registry import STORES, load
+from sync.report_book import ReportTable
+from sync.watch_control import WatchControlTable
 
 T = TypeVar("T")
+PRUNED_AT_ONCE = 2000
+"""Rows of a table deleted in one unit: commands must not wait behind the broom."""
 
 
 class StoreError(Exception):
@@ -55,6 +65,13 @@ class StoreClosed(StoreError):
     """The store has been closed."""
 
 
+class LeaseLost(StoreError):
+    """The work belongs to the agent that has the lease of the site, and that is another one now. Nothing was kept."""
+
+    reason = reason_pb2.REASON_HIS_BUSY
+    retry_after = timedelta(seconds=2)
+
+
 class CommandState(enum.Enum):
     """How far a command has come. ``SENT`` found without a running command (after a crash) means ``UNKNOWN``."""
 
@@ -77,7 +94,9 @@ class CommandRow:
     ``order_key`` is 160's order number, empty for a patient's record. ``natural_key`` is ``kind:value``, never a
     document number in clear. ``request`` is the request without personal data (with what the probe needs of it while
     the command is open), ``result`` the serialised answer of a DONE command. ``detail`` holds no personal data.
-    ``finished_time``: when it ended; for UNKNOWN, since when the outcome is not known.
+    ``finished_time``: when it ended; for UNKNOWN, since when the outcome is not known. ``parent``: request_id of the
+    command that this row is a step of, named by ``step``; empty for a command of its own, and then ``step`` names the
+    saga that it runs as, empty for a single statement.
     """
 
     request_id: str
@@ -98,6 +117,22 @@ class CommandRow:
     replay_of: str = ""
     mapping_revision: str = ""
     finished_time: datetime | None = None
+    parent: str = ""
+    step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFilter:
+    """Which rows of the ledger: all that is given must hold. ``states`` empty: any. ``operation`` may be the part
+    behind the service. ``since`` and ``until`` are of the time a row was received. ``steps``: with those of sagas."""
+
+    states: frozenset[CommandState] = frozenset()
+    order_key: str = ""
+    operation: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    steps: bool = False
+    limit: int = 50
 
 
 class EventState(enum.Enum):
@@ -122,6 +157,23 @@ class EventRow:
     next_time: datetime
     detail: str = ""
     finished_time: datetime | None = None
+
+
+class NewEvent(NamedTuple):
+    """An event that is to go into the outbox."""
+
+    event_id: str
+    lane: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is on its way. ``oldest``: creation of the oldest pending event."""
+
+    pending: int
+    dead: int
+    oldest: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,27 +220,40 @@ class CommandTable(Protocol):
         """Inserts the row, or replaces the one with its request_id."""
 
     def open_of(self, order_key: str, natural_key: str) -> Sequence[CommandRow]:
-        """Open rows of the order or of the natural key, oldest first. Empty keys match nothing."""
+        """Open commands of the order or of the natural key, oldest first, no steps. Empty keys match nothing."""
 
     def open(self, limit: int) -> Sequence[CommandRow]:
-        """Open rows, those probed least first, then oldest first."""
+        """Open commands, those probed least first, then oldest first; no steps: they belong to an open command."""
 
     def done_by_natural_key(self, operation: str, natural_key: str) -> CommandRow | None:
-        """The last DONE command of that operation and key that the HIS itself answered (no replay)."""
+        """The last DONE command of that operation and key that the HIS itself answered (no replay, no step)."""
 
     def of_order(self, order_key: str) -> Sequence[CommandRow]:
-        """All rows of an order, oldest first."""
+        """All rows of an order, steps among them, oldest first."""
+
+    def steps_of(self, request_id: str) -> Sequence[CommandRow]:
+        """The steps of a command, of all its attempts, oldest first."""
+
+    def has_natural_key(self, natural_key: str) -> bool:
+        """Whether any row has the number."""
+
+    def of_natural_keys(self, natural_keys: Collection[str]) -> Sequence[CommandRow]:
+        """All rows with one of the numbers, steps among them, oldest first."""
 
     def listed(self, state: CommandState, limit: int) -> Sequence[CommandRow]:
-        """Rows of a state, oldest first."""
+        """Commands of a state, oldest first; no steps."""
+
+    def search(self, wanted: CommandFilter) -> Sequence[CommandRow]:
+        """Rows that a person looks for, the newest of them, oldest first."""
 
     def interrupt_sent(self, now: datetime, detail: str) -> int:
         """Makes every SENT row UNKNOWN since ``now``; the number of them."""
 
-    def counts(self) -> Mapping[CommandState, int]: ...
+    def counts(self) -> Mapping[CommandState, int]:
+        """Commands by state; steps are not counted."""
 
-    def prune(self, before: datetime) -> int:
-        """Deletes finished rows (never open ones) whose end lies before the time; the number of them."""
+    def prune(self, before: datetime, limit: int = PRUNED_AT_ONCE) -> int:
+        """Deletes finished commands (never open ones) whose end lies before the time, with their steps; how many."""
 
 
 class EventTable(Protocol):
@@ -197,8 +262,14 @@ class EventTable(Protocol):
     def append(self, event_id: str, lane: str, payload: bytes, now: datetime) -> int | None:
         """The new row's sequence, or None when the event_id is there already (then nothing is changed)."""
 
+    def append_many(self, events: Sequence[NewEvent], now: datetime) -> Collection[str]:
+        """Puts in those whose event_id is not there yet, in their order; the ids of these."""
+
     def pending(self, limit: int, now: datetime) -> Sequence[EventRow]:
-        """Due events by sequence, at most one of each lane: the oldest one that is not acked."""
+        """Due events, at most one of each lane: its oldest that is not acked. Those due for longest, by sequence."""
+
+    def due_after(self, limit: int, time: datetime) -> Sequence[EventRow]:
+        """Events that head their lane and are due later than the time."""
 
     def next_due(self) -> datetime | None:
         """When the next event that heads its lane is due; None when there is none."""
@@ -216,16 +287,32 @@ class EventTable(Protocol):
     def revive(self, event_ids: Collection[str], now: datetime) -> int:
         """Makes dead events pending and due; the number of them."""
 
+    def correct(self, event_id: str, payload: bytes, now: datetime) -> bool:
+        """Gives a dead event another content and makes it pending and due; False when it is not dead."""
+
+    def latest_of(self, lane: str) -> EventRow | None:
+        """The newest event of a lane, whatever its state."""
+
+    def of_lane(self, lane: str, limit: int) -> Sequence[EventRow]:
+        """The newest events of a lane, by sequence."""
+
+    def created(self, since: datetime, until: datetime, limit: int) -> Sequence[EventRow]:
+        """Events of a span of time, by sequence. Looks at every event."""
+
     def after(self, sequence: int, limit: int) -> Sequence[EventRow]:
         """Events above the sequence that are not dead, by sequence."""
 
     def listed(self, state: EventState, limit: int) -> Sequence[EventRow]:
         """Events of a state by sequence."""
 
-    def counts(self) -> EventCounts: ...
+    def backlog(self) -> Backlog:
+        """Costs what is on its way, however much was acked."""
 
-    def prune(self, before: datetime) -> int:
-        """Deletes acked events whose ack lies before the time; the number of them."""
+    def counts(self) -> EventCounts:
+        """Looks at every event."""
+
+    def prune(self, before: datetime, limit: int = PRUNED_AT_ONCE) -> int:
+        """Deletes acked events whose ack lies before the time, at most ``limit``; the number of them."""
 
 
 class RowTable(Protocol):
@@ -246,6 +333,64 @@ class RowTable(Protocol):
         """Deletes tombstones older than the time; the number of them."""
 
 
+class AuditTable(Protocol):
+    """The audit chain: rows are added at its end and never changed. See ``sync/audit_chain.py``."""
+
+    def append(self, entry: AuditEntry, time: datetime) -> None:
+        """Puts the entry into the chain when the unit's transaction ends: only later units see it."""
+
+    def after(self, sequence: int, limit: int) -> Sequence[AuditRow]:
+        """Rows above the sequence, oldest first."""
+
+    def newest(self, limit: int, *, action: str = "", target: str = "", actor: str = "") -> Sequence[AuditRow]:
+        """The last rows, oldest first; only those whose action begins so, of that target, of that actor."""
+
+    def head(self) -> Anchor:
+        """The last row, as written down apart from it."""
+
+    def pruned(self) -> Anchor:
+        """The last row that was moved into the archive because of its age."""
+
+    def prune(self, before: datetime, limit: int = PRUNED_AT_ONCE) -> int:
+        """Moves the beginning of the chain up to the first row that is young into the archive, at most ``limit`` rows;
+        how many."""
+
+    def archived(self, sequence: int) -> ArchivePack | None:
+        """The pack that holds the row behind ``sequence``, or the first one behind it; None: there is none."""
+
+    def dropped(self) -> Anchor:
+        """The last row that is in the archive no more, because of its age."""
+
+    def drop(self, before: datetime, limit: int = PRUNED_AT_ONCE) -> int:
+        """Deletes the beginning of the archive, as far as all of a pack is older, ``limit`` rows or a little more."""
+
+
+class NoticeTable(Protocol):
+    """What windows have told, and the orders and sessions it is about."""
+
+    def get(self, request_id: str) -> NoticeRow | None: ...
+
+    def add(self, notice: NoticeRow, subjects: Sequence[SubjectRow]) -> None:
+        """Inserts both."""
+
+    def subjects(self, request_id: str) -> Sequence[SubjectRow]: ...
+
+    def open_of(self, subject: str) -> Sequence[SubjectRow]:
+        """Those of an order or session that the HIS does not show yet, oldest first."""
+
+    def open_among(self, subjects: Collection[str]) -> Collection[str]:
+        """Those of the orders and sessions for which ``open_of`` finds something."""
+
+    def open(self, limit: int) -> Sequence[SubjectRow]:
+        """All that the HIS does not show yet, oldest first."""
+
+    def settle(self, subject: SubjectRow) -> None:
+        """Keeps its event, when it was seen, and whether it was given up."""
+
+    def prune(self, before: datetime) -> int:
+        """Deletes notices older than the time that wait for nothing; the number of them."""
+
+
 class Transaction(Protocol):
     """What a unit works on. In a read unit the changing methods raise StoreError."""
 
@@ -257,6 +402,36 @@ class Transaction(Protocol):
 
     @property
     def rows(self) -> RowTable: ...
+
+    @property
+    def settlements(self) -> SettlementTable: ...
+
+    @property
+    def refunds(self) -> RefundTable: ...
+
+    @property
+    def trades(self) -> TradeTable: ...
+
+    @property
+    def payment_notices(self) -> PaymentNoticeTable: ...
+
+    @property
+    def sequences(self) -> SequenceTable: ...
+
+    @property
+    def notices(self) -> NoticeTable: ...
+
+    @property
+    def leases(self) -> LeaseTable: ...
+
+    @property
+    def audit(self) -> AuditTable: ...
+
+    @property
+    def watch_controls(self) -> WatchControlTable: ...
+
+    @property
+    def reports(self) -> ReportTable: ...
 
 
 class Store(Protocol):
@@ -275,14 +450,27 @@ class Store(Protocol):
         Raises what the unit raised, StoreUnavailable, StoreClosed.
         """
 
+    async def stamp(self) -> object | None:
+        """Equal to an earlier one only when nobody, in any process, has committed anything since; None: cannot be told.
+
+        Costs far less than a unit, for who looks again and again. Raises StoreUnavailable, StoreClosed.
+        """
+
+    def locks(self) -> Locks:
+        """Locks by name among all agents that work on the store. Raises StoreError for a store opened by a tool."""
+
+    def renewals(self) -> Renewals:
+        """A way to renew leases that waits for no writer. Raises StoreError for a store that has one agent only."""
+
     async def close(self) -> None:
         """Commits what waits, then frees the file and its lock. May be called twice."""
 
 
-def open_store(path: Path | str, clock: Clock, *, kind: str = "sqlite", exclusive: bool = True) -> Store:
-    """Opens the store, makes it when it is not there.
+def open_store(place: Path | str, clock: Clock, *, exclusive: bool = True) -> Store:
+    """Opens the store at a path (SQLite) or a url (``postgresql://…``), makes it when it is not there.
 
-    ``exclusive``: this process is the agent; a second one is refused (StoreLocked). Tools for people pass False.
-    Raises StoreLocked, StoreTooNew, StoreCorrupt, StoreUnavailable.
+    ``exclusive``: this process is an agent; a second one on a file is refused (StoreLocked). Tools for people pass
+    False. Raises StoreLocked, StoreTooNew, StoreCorrupt, StoreUnavailable.
     """
-    return cast(Store, load(STORES[kind])(Path(path), clock, exclusive=exclusive))
+    kind = "postgresql" if str(place).startswith("postgresql://") else "sqlite"
+    return cast(Store, load(STORES[kind])(place, clock, exclusive=exclusive))

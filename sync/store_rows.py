@@ -4,14 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from importlib import import_module
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from sync.store import RowState, StreamRow
+from sync.store_prepared import Found, Prepared, ask_among, micros, moment
 from sync.store_schema import HIS_ROWS, STREAMS
 
-_COLUMNS = (HIS_ROWS.c.key, HIS_ROWS.c.version, HIS_ROWS.c.message, HIS_ROWS.c.changed_time, HIS_ROWS.c.absent)
+_COLUMNS: Final = ("key", "version", "message", "changed_time", "absent")
+_ALL: Final = Prepared(
+    select(*(HIS_ROWS.c[name] for name in _COLUMNS)).where(
+        HIS_ROWS.c.stream == bindparam("of"), HIS_ROWS.c.message.is_not(None)
+    ),
+    "of",
+)
+_SOME: Final = f"SELECT {', '.join(_COLUMNS)} FROM his_rows WHERE stream = {{value}} AND key {{among}}"  # noqa: S608 - names
 _KEYS_AT_ONCE = 500  # below the number of bound values that every database takes
+
+
+def _put(dialect: str) -> Any:
+    """The insert that takes the place of the row there is. Both dialects have it in the same words; see
+    ``store_commands`` for why only one is loaded."""
+    insert = import_module(f"sqlalchemy.dialects.{dialect}").insert(HIS_ROWS)
+    values = {name: insert.excluded[name] for name in _COLUMNS if name != "key"}
+    return insert.on_conflict_do_update(index_elements=["stream", "key"], set_=values)
+
+
+_PUT: Final = Prepared(_put, "stream", *_COLUMNS)
+
+
+def _states(rows: Found) -> list[RowState]:
+    return [RowState(key, version, content, moment(time), bool(absent)) for key, version, content, time, absent in rows]
 
 
 class SqlRowTable:
@@ -37,34 +62,23 @@ class SqlRowTable:
         wanted = list(keys)
         for start in range(0, len(wanted), _KEYS_AT_ONCE):
             page = wanted[start : start + _KEYS_AT_ONCE]
-            statement = select(*_COLUMNS).where(HIS_ROWS.c.stream == stream, HIS_ROWS.c.key.in_(page))
-            found.update((row[0], RowState(*row)) for row in self._connection.execute(statement))
+            states = _states(ask_among(self._connection, _SOME, page, stream))
+            found.update((state.key, state) for state in states)
         return found
 
     def all(self, stream: str) -> Sequence[RowState]:
-        statement = select(*_COLUMNS).where(HIS_ROWS.c.stream == stream, HIS_ROWS.c.message.is_not(None))
-        return [RowState(*row) for row in self._connection.execute(statement)]
+        return _states(_ALL.ask(self._connection, stream))
 
     def put_many(self, stream: str, rows: Iterable[RowState]) -> None:
-        wanted = list(rows)
-        for start in range(0, len(wanted), _KEYS_AT_ONCE):
-            page = wanted[start : start + _KEYS_AT_ONCE]
-            keys = [row.key for row in page]
-            self._connection.execute(delete(HIS_ROWS).where(HIS_ROWS.c.stream == stream, HIS_ROWS.c.key.in_(keys)))
-            self._connection.execute(
-                HIS_ROWS.insert(),
-                [
-                    {
-                        "stream": stream,
-                        "key": row.key,
-                        "version": row.version,
-                        "message": row.message,
-                        "changed_time": row.changed_time,
-                        "absent": row.absent,
-                    }
-                    for row in page
-                ],
-            )
+        last: datetime | None = None
+        time = 0
+        values = []
+        for row in rows:
+            if row.changed_time is not last:  # nearly always the moment of the poll
+                last = row.changed_time
+                time = micros(last)
+            values.append((stream, row.key, row.version, row.message, time, row.absent))
+        _PUT.tell_many(self._connection, values)
 
     def prune(self, before: datetime) -> int:
         statement = delete(HIS_ROWS).where(HIS_ROWS.c.message.is_(None), HIS_ROWS.c.changed_time < before)

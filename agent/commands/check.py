@@ -8,6 +8,8 @@ import os
 import time
 from collections.abc import Sequence
 
+from agent.abilities import composed
+from agent.command_rules import saga_rules
 from agent.commands.options import add_config
 from agent.config import Settings, load_settings
 from agent.console import say, say_error
@@ -28,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     settings = load_settings(options.config, os.environ)
     generation = load_generation(settings)
-    capabilities = capabilities_of(generation)
+    capabilities = capabilities_of(composed(generation, generation.maps, saga_rules(settings)))
     available = sum(capability.available for capability in capabilities)
     say(
         f"配置正确，映射版本 {generation.revision[:12]}",

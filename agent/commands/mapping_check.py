@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from agent.commands.mapping_options import read_site, tool_parser
+from agent.commands.mapping_options import tool_parser
+from agent.commands.mapping_view import View, add_published, read_view
 from agent.console import say
 from agent.version import VERSION
 from his_db.document.problem import LANGS, DocumentError, Problem, Problems, Severity
 from his_db.workbench.check_online import OnlineCheck, SourceReport, check_online
+from his_db.workbench.code_census import Census
 from his_db.workbench.sarif import sarif
-from his_db.workbench.site import Site
 
 EXIT_FINDINGS = 1
 EXIT_BAD = 78
@@ -26,10 +27,13 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--format", choices=("text", "json", "sarif"), default="text", help="输出格式 / format")
     parser.add_argument("--lang", choices=LANGS, default="both", help="语言 / language")
+    add_published(parser)
     options = parser.parse_args(arguments)
-    site = read_site(parser, options)
+    view = read_view(parser, options)
+    site = view.site
     problems = Problems()
     sources: tuple[SourceReport, ...] = ()
+    censuses: tuple[Census, ...] = ()
     revision = ""
     code = 0
     try:
@@ -43,22 +47,29 @@ def main(arguments: Sequence[str]) -> int:
         if options.online or options.deep:
             found: OnlineCheck = check_online(site, mapping_set, deep=options.deep)
             problems.extend(found.problems)
-            sources = found.sources
+            sources, censuses = found.sources, found.censuses
             code = EXIT_FINDINGS if problems else 0
     if options.format == "json":
-        print(json.dumps(_json(site, revision, problems, sources), ensure_ascii=False, indent=2))
+        print(json.dumps(_json(view, revision, problems, sources, censuses), ensure_ascii=False, indent=2))
     elif options.format == "sarif":
-        print(json.dumps(sarif(problems, VERSION, str(site.folder)), ensure_ascii=False, indent=2))
+        print(json.dumps(sarif(problems, VERSION, str(site.folder), view.as_json()), ensure_ascii=False, indent=2))
     else:
-        _text(revision, problems, sources, options.lang)
+        print(view.text())
+        _text(revision, problems, sources, censuses, options.lang)
     return code
 
 
-def _text(revision: str, problems: Problems, sources: Sequence[SourceReport], lang: str) -> None:
+def _text(
+    revision: str, problems: Problems, sources: Sequence[SourceReport], censuses: Sequence[Census], lang: str
+) -> None:
     for source in sources:
         if source.version:
             login = f" {source.login}" if source.login else ""
             print(f"{source.name}: {source.version}{login} {source.charset} ({source.objects} 表 tables)")
+    if censuses:
+        columns = len({census.where for census in censuses if not census.failed.en})
+        rows = sum(census.rows for census in censuses)
+        say(f"代码列：已统计 {columns} 列，{rows} 行", f"code columns: {columns} counted, {rows} rows")
     if len(problems):
         print(problems.render(lang))
     errors, warnings = len(problems.errors), len(problems.warnings)
@@ -66,9 +77,11 @@ def _text(revision: str, problems: Problems, sources: Sequence[SourceReport], la
     say(f"映射{shown}：错误 {errors}，警告 {warnings}", f"{errors} errors, {warnings} warnings")
 
 
-def _json(site: Site, revision: str, problems: Problems, sources: Sequence[SourceReport]) -> dict[str, object]:
+def _json(
+    view: View, revision: str, problems: Problems, sources: Sequence[SourceReport], censuses: Sequence[Census]
+) -> dict[str, object]:
     return {
-        "folder": str(site.folder),
+        "mappings": view.as_json(),
         "revision": revision,
         "errors": len(problems.errors),
         "warnings": len(problems.warnings),
@@ -76,7 +89,20 @@ def _json(site: Site, revision: str, problems: Problems, sources: Sequence[Sourc
             {"name": s.name, "engine": s.engine, "version": s.version, "login": s.login, "charset": s.charset}
             for s in sources
         ],
+        "codes": [_census(census) for census in censuses],
         "problems": [_problem(problem) for problem in problems.sorted()],
+    }
+
+
+def _census(census: Census) -> dict[str, object]:
+    return {
+        "column": census.where,
+        "field": census.coded.spec.to,
+        "codes": census.coded.spec.codes,
+        "rows": census.rows,
+        "all_rows": census.is_whole,
+        "failed": census.failed.en,
+        "values": [{"value": item.shown, "rows": item.rows, "verdict": item.verdict} for item in census.counts],
     }
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from agent.commands.mapping_options import read_site, tool_parser
+from agent.commands.mapping_options import tool_parser
+from agent.commands.mapping_view import add_published, read_view
 from agent.console import say, say_error
 from his_db.workbench.drift import LOCK, LockUnreadable, compare, degraded, lock_of, read_lock, write_lock
 from his_db.workbench.grants import grants
@@ -19,11 +20,17 @@ def drift_main(arguments: Sequence[str]) -> int:
     parser = tool_parser("drift", "数据库结构与 mappings.lock 比较 / compare the live catalogue with mappings.lock")
     parser.add_argument("--update", action="store_true", help="写入 mappings.lock / write mappings.lock")
     parser.add_argument("--json", action="store_true", help="输出 JSON / print JSON")
+    add_published(parser)
     options = parser.parse_args(arguments)
-    site = read_site(parser, options)
+    view = read_view(parser, options)
+    site = view.site
+    if options.update and view.is_published:
+        parser.error("已发布的存档不能改动：去掉 --published / an archive is not changed: leave --published out")
     mapping_set = site.load()
     try:
         old = read_lock(site.folder)
+        if old is None and view.is_published:
+            old = read_lock(view.edited)
     except LockUnreadable as error:
         if not options.update:
             say_error(
@@ -35,12 +42,10 @@ def drift_main(arguments: Sequence[str]) -> int:
     changes = () if old is None else compare(old, lock)
     hit = degraded(changes)
     if options.json:
-        print(
-            json.dumps(
-                {"changes": [asdict(change) for change in changes], "degraded": list(hit)}, ensure_ascii=False, indent=2
-            )
-        )
+        found = {"changes": [asdict(change) for change in changes], "degraded": list(hit)}
+        print(json.dumps({"mappings": view.as_json(), **found}, ensure_ascii=False, indent=2))
     else:
+        print(view.text())
         for change in changes:
             mark = "破坏 breaks" if change.breaks else "注意 notice"
             print(f"{mark} {change.source} {change.object} {change.what}: {change.detail}")
@@ -65,10 +70,12 @@ def grants_main(arguments: Sequence[str]) -> int:
     parser = tool_parser("grants", "最小授权脚本 / the least-privilege GRANT script of what the mappings use")
     parser.add_argument("--account", default="", metavar="NAME", help="授权给谁 / whom to grant (login of config.toml)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="写入文件 / write to a file")
+    add_published(parser)
     options = parser.parse_args(arguments)
-    site = read_site(parser, options)
+    view = read_view(parser, options)
+    site = view.site
     scripts = grants(site, site.load(), account=options.account)
-    text = "\n".join(script.text() for script in scripts.values())
+    text = f"-- {view.text()}\n" + "\n".join(script.text() for script in scripts.values())
     if options.out is None:
         print(text, end="")
         return 0
@@ -85,12 +92,15 @@ def impact_main(arguments: Sequence[str]) -> int:
     """Exit code 0."""
     parser = tool_parser("impact", "对 HIS 的影响 / what we do to the HIS")
     parser.add_argument("--json", action="store_true", help="输出 JSON / print JSON")
+    add_published(parser)
     options = parser.parse_args(arguments)
-    site = read_site(parser, options)
+    view = read_view(parser, options)
+    site = view.site
     report = impact(site, site.load())
     if options.json:
-        print(json.dumps(asdict(report), ensure_ascii=False, indent=2))
+        print(json.dumps({"mappings": view.as_json(), **asdict(report)}, ensure_ascii=False, indent=2))
     else:
+        print(view.text())
         _print_impact(report)
     return 0
 
@@ -102,9 +112,13 @@ def _print_impact(report: ImpactReport) -> None:
         print(f"  语句超时 statement timeout {source.statement_timeout}, 锁超时 lock timeout {source.lock_timeout}")
         print(f"  轮询 polls: {source.polls_per_minute:g} 次/分钟 per minute")
     for use in report.uses:
-        print(f"{use.label}  [{use.lane}] {use.rate}")
+        print(f"{use.label}  [{use.lane}] {use.peak.text()}")
+        waits = f"，调用方等待 caller waits {use.waits}" if use.waits else ""
+        print(f"    超时 time-outs: 语句 statement {use.statement_timeout}，锁 lock {use.lock_timeout}{waits}")
         for item in use.objects:
             print(f"    {item.name}: {', '.join(item.rights)}  列 columns: {', '.join(item.columns) or '-'}")
+            if item.changes:
+                print(f"        改写 writes: {', '.join(item.changes)}")
         print(f"    锁 locks: {use.locks}")
         if use.indexes:
             print(f"    索引 indexes: {', '.join(use.indexes)}")

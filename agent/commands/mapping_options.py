@@ -10,6 +10,7 @@ from typing import Final
 from agent.commands.options import add_config
 from agent.config import load_settings
 from agent.config_place import mapping_folder
+from agent.workbench_site import workbench_site
 from his_db.engine import SourceSettings
 from his_db.source import settings_from_url
 from his_db.workbench.site import Site
@@ -40,10 +41,7 @@ def read_site(parser: argparse.ArgumentParser, options: argparse.Namespace) -> S
     if options.source_url is None:
         settings = load_settings(options.config, os.environ, require_files=False)
         folder = settings.mapping.folder if options.mapping is None else mapping_folder(options.mapping, Path.cwd())
-        sources = {name: source.settings for name, source in settings.sources.items()}
-        lanes = {name: source.lanes for name, source in settings.sources.items()}
-        state = options.state or settings.state.path.parent
-        return Site(folder, sources, settings.site.timezone, state, lanes, settings.watch.poll)
+        return workbench_site(settings, folder, options.state)
     if options.mapping is None:
         parser.error("--source-url 需要与 --mapping 一起使用 / --source-url needs --mapping")
     found: dict[str, SourceSettings] = {}
@@ -62,7 +60,7 @@ def needs_approval(options: argparse.Namespace) -> bool:
     """Whether the configuration wants a second person to approve. Raises DocumentError."""
     if options.source_url is not None:
         return False
-    return load_settings(options.config, os.environ, require_files=False).mapping.approval
+    return load_settings(options.config, os.environ, require_files=False, secrets=False).mapping.approval
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from agent.commands.mapping_options import needs_approval, read_site, tool_parser
+from agent.commands.mapping_view import view_of
+from agent.config import load_settings
 from agent.console import say, say_error
+from agent.person import write_down
 from his_db.workbench.revisions import Entry, RevisionRefused, Revisions
 from his_db.workbench.site import Site
+from sync.audit import as_json
 
 _ACTIONS = {"submit": "提交", "publish": "发布", "rollback": "回退"}
 
@@ -34,6 +39,7 @@ def publish_main(arguments: Sequence[str]) -> int:
     except RevisionRefused as error:
         say_error(error.zh, error.en)
         return 1
+    _write_down(options, entry)
     if entry.action == "submit":
         say(
             f"版本 {entry.revision} 已提交，等待第二人执行 publish --approve", "submitted: a second person must approve"
@@ -55,6 +61,7 @@ def rollback_main(arguments: Sequence[str]) -> int:
     except RevisionRefused as error:
         say_error(error.zh, error.en)
         return 1
+    _write_down(options, entry)
     say(f"已回到版本 {entry.revision}（原 {entry.previous}）", "live")
     return 0
 
@@ -72,8 +79,12 @@ def diff_main(arguments: Sequence[str]) -> int:
         say_error(error.zh, error.en)
         return 2
     if options.json:
-        print(json.dumps([asdict(change) for change in changes], ensure_ascii=False, indent=2))
+        found = [asdict(change) for change in changes]
+        print(
+            json.dumps({"mappings": view_of(site, options).as_json(), "changes": found}, ensure_ascii=False, indent=2)
+        )
     else:
+        print(view_of(site, options).text())
         for change in changes:
             print(f"{change.what} {change.file}")
             for line in change.lines:
@@ -87,18 +98,31 @@ def history_main(arguments: Sequence[str]) -> int:
     parser = tool_parser("history", "发布历史 / what was published")
     parser.add_argument("--json", action="store_true", help="输出 JSON / print JSON")
     options = parser.parse_args(arguments)
-    _, revisions = _given(parser, options)
+    site, revisions = _given(parser, options)
     try:
         entries, live = revisions.history(), revisions.live()
     except RevisionRefused as error:
         say_error(error.zh, error.en)
         return 1
     if options.json:
-        print(json.dumps({"live": live, "entries": [asdict(entry) for entry in entries]}, ensure_ascii=False, indent=2))
+        about = {"mappings": view_of(site, options).as_json(), "live": live}
+        print(json.dumps({**about, "entries": [asdict(entry) for entry in entries]}, ensure_ascii=False, indent=2))
         return 0
+    print(view_of(site, options).text())
     for entry in entries:
         print(_line(entry, live))
     return 0
+
+
+def _write_down(options: argparse.Namespace, entry: Entry) -> None:
+    """A published revision into the audit of the agent that the configuration names; without one there is none."""
+    if options.source_url is not None:
+        return
+    settings = load_settings(options.config, os.environ, require_files=False, secrets=False)
+    action = "approve" if entry.approver else entry.action
+    facts = {"author": entry.author, "approver": entry.approver, "previous": entry.previous, "note": entry.note}
+    parameters = as_json(digest=entry.digest, **facts)
+    write_down(settings, f"mapping.{action}", result="done", parameters=parameters, revision=entry.revision)
 
 
 def _line(entry: Entry, live: str) -> str:

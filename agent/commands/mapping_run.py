@@ -4,60 +4,92 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from google.protobuf.message import Message
 
-from agent.commands.mapping_options import read_site, tool_parser
+from agent.commands.mapping_options import tool_parser
+from agent.commands.mapping_steps import step_json, step_text
+from agent.commands.mapping_view import View, add_published, read_view
+from agent.commands.mapping_watch_preview import add_watch_options, is_watch, preview_watch
+from agent.commands.options import text_or_file
 from agent.console import say
 from agent.contract_json import ContractJsonError, from_json
 from agent.errors import explain, to_status
 from his_db.contract import mappable_names, operation
 from his_db.document.finding import nearest
 from his_db.document.problem import LANGS
+from his_db.generation import compile_generation
 from his_db.mapping.load import MappingSet
 from his_db.mapping.trial import run_tests
-from his_db.workbench.site import Site
-from his_db.workbench.trial_run import ShownRows, Trial, TrialRefused, preview, rehearse
+from his_db.workbench.recorded import run_recordings
+from his_db.workbench.trial_run import Trial, TrialRefused, preview, rehearse
+
+_RECORDED: Final = Path("sample", "recorded")  # beside the mappings of a pack
 
 
 def preview_main(arguments: Sequence[str]) -> int:
-    """Exit code 0: it answered; 1: it was refused, and the reason is shown."""
-    parser, options = _parsed("preview", "试运行一个查询 / run a read", arguments)
-    site, mapping_set, request = _given(parser, options)
+    """Exit code 0: it answered; 1: it was refused, and the reason is shown. `watch:NAME`: see mapping_watch_preview."""
+    parser = _parser("preview", "试运行一个查询或监视 / run a read, or a watch")
+    add_watch_options(parser)
+    options = parser.parse_args(arguments)
+    if is_watch(options.operation):
+        watched = read_view(parser, options)
+        return preview_watch(parser, options, watched, watched.site.load())
+    if options.wait or options.before or options.after:
+        parser.error("--wait、--before、--after 只用于 watch:名称 / are for watch:NAME only")
+    view, mapping_set, request = _given(parser, options)
     try:
-        trial = preview(site, mapping_set, options.operation, request)
+        trial = preview(view.site, mapping_set, options.operation, request)
     except TrialRefused as error:
         parser.error(f"{error.zh} / {error.en}")
-    _print(trial, options, rehearsed=False)
+    _print(trial, view, options, rehearsed=False)
     return 0 if trial.error is None else 1
 
 
 def rehearse_main(arguments: Sequence[str]) -> int:
     """Exit code 0: it would have succeeded and left nothing; 1: refused, or it committed by itself."""
-    parser, options = _parsed("rehearse", "演练一个写操作并回滚 / run a write and roll it back", arguments)
-    site, mapping_set, request = _given(parser, options)
+    parser = _parser("rehearse", "演练一个写操作并回滚 / run a write and roll it back")
+    options = parser.parse_args(arguments)
+    view, mapping_set, request = _given(parser, options)
     try:
-        trial = rehearse(site, mapping_set, options.operation, request)
+        trial = rehearse(view.site, mapping_set, options.operation, request)
     except TrialRefused as error:
         parser.error(f"{error.zh} / {error.en}")
-    _print(trial, options, rehearsed=True)
+    _print(trial, view, options, rehearsed=True)
     return 1 if trial.error is not None or trial.committed else 0
 
 
 def test_main(arguments: Sequence[str]) -> int:
     """Exit code 0: all passed; 1: some did not."""
     parser = tool_parser(
-        "test", "运行映射文件中的 [[test]]，不需要数据库 / run the [[test]] of the files, without a database"
+        "test",
+        "运行 [[test]] 和录制的应答，不需要数据库 / run the [[test]] and what was recorded, without a database",
     )
     parser.add_argument("--json", action="store_true", help="输出 JSON / print JSON")
     parser.add_argument("--lang", choices=LANGS, default="both", help="语言 / language")
+    parser.add_argument(
+        "--recorded",
+        type=Path,
+        metavar="DIR",
+        help="重放这里录制的 HIS 应答（默认：适配包自带的） / replay what an HIS once answered (those of the pack)",
+    )
+    add_published(parser)
     options = parser.parse_args(arguments)
-    site = read_site(parser, options)
-    mapping_set = site.load()
-    outcomes = run_tests(mapping_set)
+    view = read_view(parser, options)
+    mapping_set = view.site.load()
+    generation = compile_generation(mapping_set)
+    outcomes = run_tests(mapping_set, generation)
+    folder = options.recorded or view.site.folder.parent / _RECORDED
+    if options.recorded or folder.is_dir():
+        if not any(folder.glob("*.json")):
+            parser.error(f"{folder} 中没有录制的 *.json / there is no recording (*.json)")
+        try:
+            outcomes += run_recordings(folder, mapping_set, generation)
+        except (OSError, ValueError) as error:
+            parser.error(f"无法读取 {folder} / cannot be read: {error}")
     failed = [outcome for outcome in outcomes if not outcome.passed]
     if options.json:
         found = [
@@ -70,8 +102,9 @@ def test_main(arguments: Sequence[str]) -> int:
             }
             for outcome in outcomes
         ]
-        print(json.dumps(found, ensure_ascii=False, indent=2))
+        print(json.dumps({"mappings": view.as_json(), "tests": found}, ensure_ascii=False, indent=2))
         return 1 if failed else 0
+    print(view.text())
     for outcome in outcomes:
         mark = "通过 ok    " if outcome.passed else "失败 FAILED"
         print(f"{mark} {outcome.mapping} {outcome.name}")
@@ -81,61 +114,44 @@ def test_main(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _parsed(
-    name: str, description: str, arguments: Sequence[str]
-) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = tool_parser(name, description)
-    parser.add_argument("operation", metavar="OPERATION", help="例如 / for example CatalogService.ListSlots")
-    parser.add_argument("--request", default="{}", metavar="JSON", help="请求 / request; - : stdin")
+    parser.add_argument(
+        "operation", metavar="OPERATION", help="例如 / for example CatalogService.ListSlots, watch:orders"
+    )
+    parser.add_argument("--request", default="{}", metavar="JSON", help="请求 / request; @FILE: 文件; - : stdin")
     parser.add_argument("--json", action="store_true", help="输出 JSON / print JSON")
-    return parser, parser.parse_args(arguments)
+    add_published(parser)
+    return parser
 
 
-def _given(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[Site, MappingSet, Message]:
+def _given(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[View, MappingSet, Message]:
     if options.operation not in mappable_names():
         hint = nearest(options.operation, mappable_names())
         parser.error(f"没有接口 {options.operation} / no such operation{f'; {hint}?' if hint else ''}")
     about = operation(options.operation)
-    text = sys.stdin.read() if options.request == "-" else options.request
+    text = text_or_file(parser, options.request)
     try:
         request = from_json(text, about.request_class)
     except ContractJsonError as error:
         parser.error(f"--request 不符合 {about.request.name} / does not fit {about.request.name}: {error}")
-    site = read_site(parser, options)
-    return site, site.load(), request
+    view = read_view(parser, options)
+    return view, view.site.load(), request
 
 
-def _print(trial: Trial, options: argparse.Namespace, *, rehearsed: bool) -> None:
+def _print(trial: Trial, view: View, options: argparse.Namespace, *, rehearsed: bool) -> None:
     if options.json:
-        print(json.dumps(_json(trial), ensure_ascii=False, indent=2))
+        print(json.dumps({"mappings": view.as_json(), **_json(trial)}, ensure_ascii=False, indent=2))
         return
+    print(view.text())
     for step in trial.steps:
-        print(f"-- {step.milliseconds:.1f} ms")
-        print(step.sql)
-        print("   " + ("  ".join(f":{name} = {value}" for name, value in step.binds.items()) or "(no binds)"))
-        for rows in step.sets:
-            _print_rows(rows)
-        if step.out:
-            print("   OUT " + "  ".join(f"{name} = {value}" for name, value in step.out.items()))
-        if step.error:
-            print(f"   !! {step.error}")
+        step_text(step)
     print(f"== {trial.operation} {trial.milliseconds:.1f} ms")
     if trial.message is not None:
         print(json.dumps(trial.message, ensure_ascii=False, indent=2))
     _print_status(trial)
     if rehearsed:
         _print_outcome(trial)
-
-
-def _print_rows(rows: ShownRows) -> None:
-    if not rows.columns:
-        print(f"   {rows.changed} 行已修改 / rows changed")
-        return
-    print("   " + " | ".join(rows.columns))
-    for row in rows.rows:
-        print("   " + " | ".join(row))
-    if rows.more:
-        print(f"   … 还有 {rows.more} 行 / {rows.more} more rows")
 
 
 def _print_status(trial: Trial) -> None:
@@ -177,25 +193,7 @@ def _json(trial: Trial) -> dict[str, Any]:
         }
     return {
         "operation": trial.operation,
-        "steps": [
-            {
-                "sql": step.sql,
-                "binds": step.binds,
-                "results": [
-                    {
-                        "columns": list(rows.columns),
-                        "rows": [list(row) for row in rows.rows],
-                        "more": rows.more,
-                        "changed": rows.changed,
-                    }
-                    for rows in step.sets
-                ],
-                "out": step.out,
-                "milliseconds": round(step.milliseconds, 2),
-                "error": step.error,
-            }
-            for step in trial.steps
-        ],
+        "steps": [step_json(step) for step in trial.steps],
         "message": trial.message,
         "status": status,
         "committed": trial.committed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,8 +13,10 @@ import grpc
 
 from agent.config import load_settings
 from agent.config_place import is_loopback, split_address
+from his_db.document import encoding
 
 DEFAULT_CONFIG: Final = Path("config.toml")
+_FILE: Final = "@"
 _MESSAGE_BYTES: Final = 5 * 1024 * 1024
 
 
@@ -67,7 +70,7 @@ def read_target(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     """The target of parsed options; wrong ones end the program with a usage error. Raises DocumentError."""
     address, insecure = options.target, options.insecure
     if options.config is not None and address is None:
-        server = load_settings(options.config, os.environ).server
+        server = load_settings(options.config, os.environ, require_files=False, secrets=False).server
         if not server.enabled:
             parser.error("[server] 未启用，请用 --target / [server] is not enabled: give --target")
         host = "127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host  # noqa: S104 - compared, not bound
@@ -83,3 +86,21 @@ def read_target(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     if not insecure and options.certs is None:
         parser.error("需要 --certs 或 --insecure / --certs or --insecure is required")
     return Target(address, None if insecure else options.certs, options.identity, options.authority)
+
+
+def text_or_file(parser: argparse.ArgumentParser, given: str) -> str:
+    """The text as given, what FILE holds for ``@FILE``, the standard input for ``-``; a file that is not UTF-8 ends the
+    program with a usage error. A file, because no shell leaves quotes and Chinese of a long JSON alone."""
+    if given == "-":
+        return sys.stdin.read()
+    if not given.startswith(_FILE):
+        return given
+    name = given.removeprefix(_FILE)
+    try:
+        raw = Path(name).read_bytes()
+    except OSError as error:
+        parser.error(f"无法读取文件 / cannot read the file: {name}: {error.strerror or type(error).__name__}")
+    text, problem = encoding.read(raw, name)
+    if text is None or problem is not None:
+        parser.error("\n" + problem.render() if problem is not None else name)
+    return text

@@ -12,10 +12,12 @@ from dataclasses import asdict
 from agent.commands.options import add_config
 from agent.config import Settings, load_settings
 from agent.console import say_error
-from agent.daemon import Daemon
+from agent.daemon import Ready
+from agent.keeper import NobodyKeeps
 from agent.log import setup_logging
+from agent.notify import systemd_keeper
+from agent.serving import CANNOT_SERVE, explained, serve
 from agent.signals import StopRequests
-from sync.store import StoreError, StoreLocked
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,21 +28,16 @@ def main(arguments: Sequence[str]) -> int:
     setup_logging(settings.log)
     try:
         return asyncio.run(_run(settings))
-    except StoreLocked as error:
-        say_error("另一个代理正在使用该状态库", str(error))
-    except StoreError as error:
-        say_error(f"状态库无法使用：{type(error).__name__}", str(error))
-    except OSError as error:
-        say_error("无法启动", str(error))
+    except CANNOT_SERVE as error:
+        say_error(*explained(error))
     return 1
 
 
 async def _run(settings: Settings) -> int:
+    keeper = systemd_keeper(os.environ) or NobodyKeeps()
     with StopRequests() as requests:
-        daemon = Daemon(settings)
-        try:
-            ready = await daemon.start()
-            print(json.dumps({"ready": True, **asdict(ready)}), flush=True)
-            return await daemon.watch(requests.asked)
-        finally:
-            await daemon.stop()
+        return await serve(settings, requests.asked, keeper, _announce)
+
+
+def _announce(ready: Ready) -> None:
+    print(json.dumps({"ready": True, **asdict(ready)}), flush=True)

@@ -53,7 +53,9 @@ def _refused(config: Path | None) -> str:
     """All problems of the mappings that were refused, where the agent's own files are at hand (``--config``)."""
     if config is None:
         return ""
-    file = MappingShelf(shelf_folder(load_settings(config, os.environ, require_files=False).state.path)).refused_file
+    file = MappingShelf(
+        shelf_folder(load_settings(config, os.environ, require_files=False, secrets=False).state.path)
+    ).refused_file
     try:
         _, _, problems = file.read_text(encoding="utf-8").partition("\n")
     except OSError:
@@ -68,8 +70,10 @@ def text_of(status: agent_pb2.GetStatusResponse) -> str:
         f"  {component.name:<24} {_WORDS[component.health]:<14} {component.detail}".rstrip()
         for component in status.components
     ]
+    abnormal = int(status.figures.get("refunds:ABNORMAL", 0))
     lines.append(
         f"  待投递 pending {status.outbox_pending}, 需人工处理 dead {status.outbox_dead}, "
-        f"结果未知 unknown {status.unknown_outcomes}, 内存 memory {status.resident_bytes // 1024 // 1024} MB"
+        f"结果未知 unknown {status.unknown_outcomes}, 退款异常 abnormal refunds {abnormal}, "
+        f"内存 memory {status.resident_bytes // 1024 // 1024} MB"
     )
     return "\n".join(lines)

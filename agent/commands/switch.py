@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
-import socket
 from collections.abc import Sequence
 
 from agent.commands.options import add_config
 from agent.config import Settings, load_settings
 from agent.console import say, say_error
+from agent.person import person, write_down
 from agent.switches import Switch, SwitchFileError, read_switches, switch_file, write_switches
 from his_db.contract import mappable_names
 from his_db.document.finding import nearest
+from sync.audit import as_json
 from sync.clock import utc_now
 
 
 def main(arguments: Sequence[str]) -> int:
     """List, switch off, switch on. Exit code 1: nothing was changed, and why is said."""
     options = _parser().parse_args(arguments)
-    settings = load_settings(options.config, os.environ, require_files=False)
+    settings = load_settings(options.config, os.environ, require_files=False, secrets=False)
     file = switch_file(settings.state.path)
     try:
         if options.action == "list":
@@ -32,8 +32,9 @@ def main(arguments: Sequence[str]) -> int:
         switches = read_switches(file)
         if options.action == "off":
             since = utc_now().astimezone().isoformat(timespec="seconds")
-            switches[options.operation] = Switch(options.operation, options.note, _who(), since)
+            switches[options.operation] = Switch(options.operation, options.note, person(), since)
             write_switches(file, switches)
+            _write_down(settings, "switch.off", options.operation, note=options.note)
             say(f"已停用 {options.operation}，一秒内生效", f"{options.operation} is off within a second")
             return 0
         return _on(settings, options.operation, switches)
@@ -48,6 +49,7 @@ def _on(settings: Settings, operation: str, switches: dict[str, Switch]) -> int:
     was_off = switches.pop(operation, None) is not None
     if was_off:
         write_switches(switch_file(settings.state.path), switches)
+        _write_down(settings, "switch.on", operation)
     if operation in settings.off:
         say_error(
             f"{operation} 在 config.toml 的 [operations] off 中停用，需修改配置并重启",
@@ -74,13 +76,8 @@ def _line(switch: Switch) -> str:
     return f"{switch.operation:<42} {switch.since} {switch.by} {switch.note}".rstrip()
 
 
-def _who() -> str:
-    """The person at the keyboard, for the log."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        name = "?"
-    return f"{name}@{socket.gethostname()}"
+def _write_down(settings: Settings, action: str, operation: str, **more: str) -> None:
+    write_down(settings, action, result="done", parameters=as_json(operation=operation, **more))
 
 
 def _parser() -> argparse.ArgumentParser:

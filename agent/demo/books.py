@@ -14,10 +14,10 @@ from his160.v1 import appointment_pb2, common_pb2, event_pb2
 from agent.demo.site import Site
 from agent.demo.story import Order, Story, state_name
 from agent.sandbox.client import CallFailed
-from his_db.contract import operation as about
 from sync.books import BookEntry, Difference
 from sync.books import compare as compare_entries
 from sync.clock import utc_now
+from sync.platform_book import appointment_in
 from sync.store import CommandState, EventState, Transaction, open_store
 
 _ALL: Final = 100_000
@@ -106,7 +106,7 @@ def _read_ledger(transaction: Transaction, orders: Sequence[Order]) -> tuple[dic
         for row in transaction.commands.of_order(order.order_no):
             if row.state.is_open:
                 findings.append(f"{order.order_no}: {row.operation} is still {row.state.value}")
-            said = _appointment_of(row.operation, row.result) if row.state is CommandState.DONE else None
+            said = appointment_in(row.operation, row.result) if row.state is CommandState.DONE else None
             if said is not None:
                 words[order.order_no].append((row.finished_time or row.received_time, said))
     for state in EventState:
@@ -117,16 +117,6 @@ def _read_ledger(transaction: Transaction, orders: Sequence[Order]) -> tuple[dic
                 if state is not EventState.ACKED:
                     findings.append(f"{event.order_no}: an event is {state.value}")
     return {number: _entry(max(said, key=lambda word: word[0])[1]) for number, said in words.items() if said}, findings
-
-
-def _appointment_of(operation: str, result: bytes) -> common_pb2.Appointment | None:
-    """The order in the stored answer of a command; None where the answer holds none."""
-    answer: Any = about(operation).response_class()
-    answer.ParseFromString(result)
-    if "appointment" not in answer.DESCRIPTOR.fields_by_name or not answer.HasField("appointment"):
-        return None
-    appointment: common_pb2.Appointment = answer.appointment
-    return appointment
 
 
 def _answers(story: Story, orders: Sequence[Order], his: Book) -> list[str]:

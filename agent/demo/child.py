@@ -96,8 +96,13 @@ class Child:
 
     def ask_to_stop(self) -> None:
         """Send what a service manager or a console sends."""
-        if self.running:
+        if not self.running:
+            return
+        try:
             self._process.send_signal(_STOP)
+        except (OSError, SystemError):
+            # Windows without a console has no Ctrl-Break to send (CPython 3.11 makes a SystemError of it).
+            self._process.terminate()
 
     def stop(self, seconds: float = 15) -> int | None:
         """Ask, wait, then kill. The exit code."""

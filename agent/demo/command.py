@@ -15,12 +15,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from agent.demo import sample as sample_command
 from agent.demo import window as window_command
 from agent.demo.books import Books, compare, shown
 from agent.demo.child import ChildFailed
 from agent.demo.hospital import PACK_OF, Hospital, NoServer, create_hospital, remove_folder
 from agent.demo.narrator import Narrator, console
 from agent.demo.plot import STEPS
+from agent.demo.reports import show_reports
 from agent.demo.site import SITE, FolderTaken, NotInTime, Site, prepare_folder
 from agent.demo.story import EarlierOrders, Result, StepFailed, make_earlier_orders, play, story_of
 from agent.sandbox.client import CallFailed
@@ -36,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["window"]:
         return window_command.main(words[1:])
+    if words[:1] == ["his"]:
+        return sample_command.main(words[1:])
     arguments = _parser().parse_args(words)
     narrator = Narrator(None if arguments.json else console())
     signal.signal(signal.SIGTERM, _interrupt)
@@ -72,7 +76,7 @@ def _run(arguments: argparse.Namespace, folder: Path, narrator: Narrator, starte
         site.start()
         results.append(Result("attach", True, f"sandbox and agent up in {time.monotonic() - begun:.1f} s"))
         _introduce(site, narrator)
-        books = _play(site, hospital, earlier, narrator, results)
+        books = _play(site, hospital, earlier, narrator, results, Path(arguments.reports or folder / "reports"))
         _close(narrator, results, books)
         if arguments.stay:
             _stay(site, narrator)
@@ -119,9 +123,9 @@ def _introduce(site: Site, narrator: Narrator) -> None:
 
 
 def _play(
-    site: Site, hospital: Hospital, earlier: EarlierOrders, narrator: Narrator, results: list[Result]
+    site: Site, hospital: Hospital, earlier: EarlierOrders, narrator: Narrator, results: list[Result], reports: Path
 ) -> Books | None:
-    """The steps, then the books. None when a step failed."""
+    """The steps, then reports and books. None when a step failed."""
     window = hospital.window()
     try:
         story = story_of(site, window, earlier)
@@ -129,6 +133,7 @@ def _play(
         if not all(result.ok for result in results):
             return None
         books = compare(site, story)
+        results += show_reports(site, story, reports.absolute(), narrator)
     finally:
         window.close()
     detail = f"{len(books.orders)} orders, " + ("no difference" if books.consistent else "; ".join(books.differences))
@@ -198,11 +203,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="his160 demo",
         description="Plays the whole product on a sample HIS. 在样例医院上演示全流程。",
-        epilog="his160 demo window --help: a hand at the hospital's window while --stay runs",
+        epilog="his160 demo window --help: a hand at the hospital's window while --stay runs; his160 demo his: the HIS",
     )
     parser.add_argument("--his", choices=sorted(PACK_OF), default="sqlite", help="sample HIS (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
     parser.add_argument("--stay", action="store_true", help="keep everything running until Ctrl-C")
     parser.add_argument("--workdir", help="folder to use and keep; default: a temporary one")
+    parser.add_argument("--reports", metavar="DIR", help="folder for the report files; default: in the demo's folder")
     parser.add_argument("--small", action="store_true", help="a small hospital, made faster")
     return parser

@@ -23,12 +23,17 @@ from his_db.samples.server import ServerRefused, create_database, drop_database
 from his_db.source import settings_from_url
 
 PACK_OF: Final[Mapping[str, str]] = {"sqlite": "zebone", "postgresql": "winning"}
+"""The hospitals of the demo's story."""
+ALL_PACKS: Final[Mapping[str, str]] = {**PACK_OF, "mysql": "bsoft"}
+"""The hospitals that can be made here."""
 SERVER_VARIABLE: Final = "HIS160_DEMO_POSTGRESQL_URL"
 USUAL_SERVER: Final = "postgresql://postgres@127.0.0.1:5432/postgres"
+MYSQL_VARIABLE: Final = "HIS160_DEMO_MYSQL_URL"
+_USUAL_MYSQL: Final = "mysql://root@127.0.0.1:3306/mysql"
 
 
 class NoServer(Exception):
-    """There is no PostgreSQL server and none can be started. The text says what to do."""
+    """There is no server of that kind and none can be started. The text says what to do."""
 
 
 @dataclass(slots=True)
@@ -71,14 +76,14 @@ class Hospital:
 
 def create_hospital(kind: str, folder: Path, *, small: bool = False, url: str = "") -> Hospital:
     """Make the hospital. ``url``: an empty database to use instead of making one. Raises NoServer."""
-    pack = PACK_OF[kind]
+    pack = ALL_PACKS[kind]
     undo: list[Callable[[], None]] = []
     place = "given database 指定的数据库"
     try:
         if not url and kind == "sqlite":
             url, place = f"sqlite:///{(folder / 'his.db').as_posix()}", "his.db"
         elif not url:
-            url, place = _database(undo)
+            url, place = _mysql_database(undo) if kind == "mysql" else _database(undo)
         summary = load_sample(pack).create(url, today=hospital_now().date(), size=SMALL if small else FULL)
     except BaseException:
         while undo:
@@ -109,6 +114,18 @@ def _database(undo: list[Callable[[], None]]) -> tuple[str, str]:
         url = create_database(server, name)
     undo.append(lambda: drop_database(server, name))
     return url, f"{place}, database {name}"
+
+
+def _mysql_database(undo: list[Callable[[], None]]) -> tuple[str, str]:
+    """A new database on the MySQL or MariaDB that answers, and its name for people."""
+    server = os.environ.get(MYSQL_VARIABLE, "") or _USUAL_MYSQL
+    name = f"his160_demo_{os.getpid()}_{secrets.token_hex(3)}"
+    try:
+        url = create_database(server, name)
+    except ServerRefused as error:
+        raise NoServer(f"no MySQL or MariaDB: {error}; set {MYSQL_VARIABLE}") from None
+    undo.append(lambda: drop_database(server, name))
+    return url, f"server of {MYSQL_VARIABLE}" if server != _USUAL_MYSQL else "server on 127.0.0.1:3306"
 
 
 def _embedded(undo: list[Callable[[], None]]) -> tuple[str, str]:

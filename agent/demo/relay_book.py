@@ -39,7 +39,7 @@ class RelayBook:
         return answer
 
     def wait_event(
-        self, wanted: Callable[[event_pb2.Event], bool], what: str, seconds: float = 10.0
+        self, wanted: Callable[[event_pb2.Event], bool], what: str, seconds: float = 30.0
     ) -> sandbox_pb2.StoredEvent:
         """The first event of the story that is wanted, waiting for it. Raises EventMissing."""
         until = time.monotonic() + seconds

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import random
 import shutil
 import socket
 import threading
@@ -24,7 +26,10 @@ from agent.sandbox.client import CallFailed, SandboxClient
 
 SITE: Final = "440305160"
 NOTES: Final = "demo.json"
-_READY_SECONDS: Final = 40.0
+_PORTS: Final = range(20_000, 32_000)  # below what Linux (32768) and Windows (49152) give to outgoing connections
+_FIRST_PAUSE: Final = 0.02  # seconds between two questions, growing: each costs what is asked some processor time
+_LONGEST_PAUSE: Final = 0.15
+_READY_SECONDS: Final = 90.0  # for the slowest machine; a good one needs three
 
 T = TypeVar("T")
 
@@ -175,7 +180,7 @@ def prepare_folder(folder: Path) -> None:
 def wait_for(done: Callable[[], T | None], what: str, seconds: float, children: Iterable[Child | None] = ()) -> T:
     """Ask until the answer is true. Raises NotInTime, ChildFailed."""
     until = time.monotonic() + seconds
-    pause = threading.Event()
+    pause, length = threading.Event(), _FIRST_PAUSE
     while True:
         for child in children:
             if child is not None and not child.running:
@@ -188,14 +193,21 @@ def wait_for(done: Callable[[], T | None], what: str, seconds: float, children: 
             return answer
         if time.monotonic() >= until:
             raise NotInTime(f"{what}: not within {seconds:.0f} s")
-        pause.wait(0.02)
+        pause.wait(length)
+        length = min(1.5 * length, _LONGEST_PAUSE)
 
 
 def free_port() -> int:
-    """A port of the loopback that was free a moment ago."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """A port of the loopback that was free a moment ago, and which no system gives to outgoing connections: what is
+    started there, and again after a kill, must still find it free."""
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with socket.socket() as found:
+            try:
+                found.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError(errno.EADDRINUSE, "no free port on the loopback")
 
 
 def open_pki(folder: Path) -> BenchPki:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from google.protobuf.message import Message
 from his160.v1 import agent_pb2
@@ -35,12 +36,25 @@ class Abilities(Protocol):
     def capabilities(self) -> Iterable[Capable]: ...
 
 
+# What the agent answers itself from mapped reads.
+_BUILT_ON: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "DeskService.CancelOnSite": "AppointmentService.GetAppointment",
+        "DeskService.RefundOnSite": "AppointmentService.GetAppointment",
+        "DeskService.CheckIn": "AppointmentService.GetAppointment",
+        "DeskService.GetOrder": "AppointmentService.GetAppointment",
+        "DeskService.SuspendSchedule": "CatalogService.ListSchedules",
+        "DeskService.ReplaceDoctor": "CatalogService.ListSchedules",
+    }
+)
+
+
 def capabilities_of(generation: Abilities) -> list[agent_pb2.Capability]:
     """Every operation of the contract, ordered by name, available or not."""
     mapped = {capability.operation: capability for capability in generation.capabilities()}
     found = []
     for name in operation_names():
-        capability = mapped.get(name)
+        capability = mapped.get(_BUILT_ON.get(name, name))
         available = operation(name).is_own or (capability is not None and capability.available)
         note = "" if available or capability is None else capability.note
         found.append(agent_pb2.Capability(operation=name, available=available, note=note))

@@ -15,6 +15,7 @@ from his160.v1 import reason_pb2
 
 from agent.errors import CallFailed, CallRefused, to_status
 from agent.handler import CallContext, Identity
+from agent.precedence import is_urgent_method
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ class Answerer(Protocol):
         """
         ...
 
+    def is_urgent(self, method: str) -> bool:
+        """Whether the call may take the last places of a full link."""
+        ...
+
 
 class Dispatcher(Protocol):
     """The registry of handlers (``agent.registry.HandlerRegistry``), as far as the link knows it."""
@@ -72,8 +77,13 @@ class RegistryAnswerer:
             call_id=f"{call.link}#{call.call_id}",
             deadline=call.deadline,
             caller=call.caller,
+            peer=call.link,
         )
         return await self._dispatcher.dispatch(call.method, call.payload, context)
+
+    def is_urgent(self, method: str) -> bool:
+        """Implements Answerer."""
+        return is_urgent_method(method)
 
 
 def status_of(error: Exception) -> status_pb2.Status:

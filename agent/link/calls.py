@@ -13,6 +13,7 @@ from agent.link import answering
 from agent.link.answering import Answerer, IncomingCall
 from agent.link.assembly import MAX_MESSAGE_BYTES
 from agent.link.outgoing import Outgoing, ReplyFlow
+from agent.precedence import places
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Calls:
             self.refuse(call_id, answering.deadline_passed())
         elif not 0 < len(frame.method) <= MAX_METHOD_LENGTH:
             self.refuse(call_id, answering.bad_call())
-        elif self._max_calls and len(self._tasks) >= self._max_calls:
+        elif self._is_full(frame.method):
             self.refuse(call_id, answering.too_many_calls())
         else:
             call = IncomingCall(
@@ -98,6 +99,10 @@ class Calls:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _is_full(self, method: str) -> bool:
+        urgent = self._answerer.is_urgent(method)
+        return self._max_calls > 0 and len(self._tasks) >= places(self._max_calls, urgent=urgent)
 
     def _timeout(self, frame: relay_pb2.LinkCall) -> timedelta | None:
         """Time the call has; None when the frame holds no valid duration."""

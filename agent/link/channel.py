@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
 from his160.v1 import relay_pb2
 
+from agent.config_place import split_address
 from agent.link.assembly import MAX_MESSAGE_BYTES
 from agent.link.errors import LinkBroken, LinkFault
+from his_db.proxy import ProxySettings
 
 ENVELOPE_BYTES = 64 * 1024
 """What a frame adds to the message it carries, with room to spare."""
@@ -25,7 +27,7 @@ class LinkTarget:
     """One relay to dial. Files are PEM and read at every dial, so that renewed certificates need no restart.
 
     ``authority``: name in the relay's certificate (and SNI) when it is not the one in ``address``.
-    ``http_proxy``: ``http://host:port`` of a CONNECT proxy; the environment's proxies are never used.
+    ``proxy``: on the way to it; the environment's proxies are never used.
     ``name``: identity of the relay in audit and logs; empty: the host of the address.
     """
 
@@ -34,7 +36,7 @@ class LinkTarget:
     certificate: Path
     key: Path
     authority: str = ""
-    http_proxy: str = ""
+    proxy: ProxySettings | None = None
     name: str = ""
 
     @property
@@ -53,15 +55,17 @@ class LinkTarget:
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES + ENVELOPE_BYTES),
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_retries", 0),
+            ("grpc.enable_http_proxy", 0),
         ]
         if self.authority:
             options.append(("grpc.ssl_target_name_override", self.authority))
             options.append(("grpc.default_authority", self.authority))
-        if self.http_proxy:
-            options.append(("grpc.http_proxy", self.http_proxy))
-        else:
-            options.append(("grpc.enable_http_proxy", 0))
         return options
+
+    def by(self, port: int) -> LinkTarget:
+        """The same relay, reached over a port of this machine; its certificate must still name the relay."""
+        host, _ = split_address(self.address)
+        return replace(self, address=f"127.0.0.1:{port}", authority=self.authority or host, name=self.relay_name)
 
 
 def open_channel(target: LinkTarget) -> grpc.aio.Channel:

@@ -17,6 +17,7 @@ from agent.link.errors import LinkBroken, LinkFault
 from agent.link.redial import Redial, RedialPolicy
 from agent.link.session import LinkSession, SessionEnd, SessionSettings
 from agent.link.timing import Timing
+from agent.link.way import way_to
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,10 @@ class RelayLink:
     async def _carry(self) -> SessionEnd:
         """One dial and the session on it."""
         self.state.dials += 1
-        channel = self._dial(self._target)
+        async with way_to(self._target) as target:
+            return await self._carry_on(self._dial(target))
+
+    async def _carry_on(self, channel: grpc.aio.Channel) -> SessionEnd:
         try:
             call = relay_pb2_grpc.RelayServiceStub(channel).Attach()
             self._channel = channel

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Protocol
 
@@ -19,6 +21,8 @@ from agent.link.errors import LinkBroken
 from agent.link.heartbeat import Heartbeat
 from agent.link.outgoing import WINDOW_BYTES
 from agent.link.timing import Timing
+from agent.precedence import is_urgent_method
+from agent.sandbox.places import Places
 
 REVISION = 1
 GREETING_SECONDS = 5.0
@@ -57,6 +61,7 @@ class AttachedAgent:
         self._something = asyncio.Event()
         self._numbers = itertools.count(1)
         self._answers: dict[int, Assembly] = {}
+        self._places = Places(0)
         self._agent_leaves = False
         self._goodbye_said = False
         self.agent = relay_pb2.LinkSettings()
@@ -85,6 +90,7 @@ class AttachedAgent:
             raise LinkBroken("protocol", "the first frame is no settings")
         self.agent = frame.settings
         self.revision = min(self.agent.revision, self._settings.revision)
+        self._places = Places(self.agent.max_calls)
         peer = self.agent.dead_after
         self._heartbeat.hurry(peer.seconds + peer.nanos / 1e9)
         self._send(relay_pb2.AttachResponse(settings=self._settings))
@@ -126,14 +132,22 @@ class AttachedAgent:
     ) -> AsyncGenerator[bytes, None]:
         """Call into the site: the serialised responses. Raises CallFailed with the status that came back.
 
-        Closing the iterator early gives the call up (LinkCancel).
+        Waits for its turn when the agent works on as many calls as it is ready for. Closing the iterator early gives
+        the call up (LinkCancel).
         """
+        until = None if timeout is None else time.monotonic() + timeout.total_seconds()
+        answers = self._call(method, payload, until, caller)
+        async with self._places.one(urgent=is_urgent_method(method)), aclosing(answers):
+            async for answer in answers:
+                yield answer
+
+    async def _call(self, method: str, payload: bytes, until: float | None, caller: str) -> AsyncGenerator[bytes, None]:
         if not self.takes_calls:
             raise CallFailed(to_status(CallRefused(reason_pb2.REASON_SITE_NOT_ATTACHED)))
         call_id = next(self._numbers)
         frame = relay_pb2.LinkCall(call_id=call_id, method=method, payload=payload, caller=caller)
-        if timeout is not None:
-            frame.timeout.FromTimedelta(timeout)
+        if until is not None:
+            frame.timeout.FromTimedelta(timedelta(seconds=max(0.0, until - time.monotonic())))
         answer = self._answers[call_id] = Assembly(lambda size: self._grant(call_id, size))
         self._send(relay_pb2.AttachResponse(call=frame))
         try:

@@ -40,9 +40,9 @@ def grant_script(
     statements: list[str] = []
     to = _account(catalogue.engine, account)
     if catalogue.engine == "postgresql":
-        statements.append(f"GRANT CONNECT ON DATABASE {_quoted('postgresql', catalogue.login.database)} TO {to}")
+        statements.append(f"GRANT CONNECT ON DATABASE {quoted('postgresql', catalogue.login.database)} TO {to}")
         schemas = sorted({name.schema for name in (*rights, *sequences)})
-        statements += [f"GRANT USAGE ON SCHEMA {_quoted('postgresql', schema)} TO {to}" for schema in schemas]
+        statements += [f"GRANT USAGE ON SCHEMA {quoted('postgresql', schema)} TO {to}" for schema in schemas]
     if catalogue.engine == "oracle":
         statements.append(f"GRANT CREATE SESSION TO {to}")
     for name, needed in sorted(rights.items()):
@@ -75,7 +75,7 @@ def _account(engine: str, account: str) -> str:
     if engine == "mysql":
         user, _, host = account.partition("@")
         return f"'{_escaped(user)}'@'{_escaped(host or '%')}'"
-    return _quoted(engine, account.upper() if engine == "oracle" and account.isidentifier() else account)
+    return quoted(engine, account.upper() if engine == "oracle" and account.isidentifier() else account)
 
 
 def _escaped(text: str) -> str:
@@ -83,10 +83,11 @@ def _escaped(text: str) -> str:
 
 
 def _object(engine: str, schema: str, name: str) -> str:
-    return ".".join(_quoted(engine, part) for part in (schema, name) if part)
+    return ".".join(quoted(engine, part) for part in (schema, name) if part)
 
 
-def _quoted(engine: str, name: str) -> str:
+def quoted(engine: str, name: str) -> str:
+    """One name as the engine stores it, in the engine's quotes."""
     if engine == "mssql":
         return "[" + name.replace("]", "]]") + "]"
     if engine == "mysql":

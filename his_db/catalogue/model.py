@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Name(NamedTuple):
@@ -162,3 +163,14 @@ def family_of(type_name: str, *, engine: str = "") -> str:
     if engine in {"oracle", "dm"} and word.startswith("date"):
         return "datetime"
     return next((family for family, words in _FAMILIES if any(item in word for item in words)), "other")
+
+
+_CHAR: Final = re.compile(r"n?char(?:acter)?\((\d+)", re.IGNORECASE)
+# PostgreSQL, MySQL and SQL Server pay no heed to trailing blanks; SQLite stores what it is given.
+_BLANKS_COUNT: Final = frozenset({"oracle", "dm"})
+
+
+def padded_length(type_name: str, engine: str) -> int:
+    """Of a CHAR column that is not equal to the same text without its blanks: its length. 0: of any other."""
+    match = _CHAR.match(type_name)
+    return int(match[1]) if match is not None and engine in _BLANKS_COUNT and int(match[1]) > 1 else 0

@@ -30,11 +30,12 @@ CHINESE: Final = "号源锁定·䶮𠅤"  # common, rare (GB18030) and outside t
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the database would do. `indexes`: names it uses; `scans`: tables it reads from end to end; `lines`: its own
-    words. Empty `lines`: this engine tells it only to a login with more rights than the agent should have."""
+    """What the database would do. `indexes`: (table, index) that it uses; `scans`: tables it reads from end to end; of
+    a table the plan tells its name, or what the statement calls it, or nothing. `lines`: its own words. Empty `lines`:
+    this engine tells it only to a login with more rights than the agent should have."""
 
     lines: tuple[str, ...]
-    indexes: tuple[str, ...]
+    indexes: tuple[tuple[str, str], ...]
     scans: tuple[str, ...]
 
 

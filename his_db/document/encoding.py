@@ -25,51 +25,68 @@ _SAMPLE: Final = 12
 
 def decode(raw: bytes, file: str) -> str:
     """`raw` as text with `\\n` line ends and no byte order mark. DocumentError when it is not UTF-8 or holds NUL."""
-    wide = _wide_encoding(raw)
+    text, problem = read(raw, file)
+    if text is None or problem is not None:
+        raise DocumentError([problem] if problem is not None else [])
+    return text
+
+
+def read(raw: bytes, file: str) -> tuple[str | None, Problem | None]:
+    """As `decode`; another encoding, or NULs, are a problem, and the text is given all the same where it is certain."""
+    wide, codec = _wide_encoding(raw)
     if wide:
         # A mark says it at the first byte; without one the first NUL shows it.
         at = 0 if raw.startswith((*(mark for mark, _, _ in _WIDE_MARKS),)) else raw.index(0)
-        raise DocumentError([_not_utf8(raw, at, file, "H103", wide)])
+        return _lines(raw.decode(codec)), _not_utf8(raw, at, file, "H103", wide)
     raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
-        text = raw.decode("utf-8")
+        text = _lines(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise DocumentError([_undecodable(raw, error.start, file)]) from error
-    return normalise(text, file)
+        problem = _undecodable(raw, error.start, file)
+        return (_lines(raw.decode("gb18030")) if problem.code == "H102" else None), problem
+    damaged = _nul(text, file)
+    return (text, None) if damaged is None else (None, damaged)
 
 
 def normalise(text: str, file: str) -> str:
     """`text` with `\\n` line ends and no byte order mark. DocumentError when it holds NUL."""
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    text = _lines(text)
+    problem = _nul(text, file)
+    if problem is not None:
+        raise DocumentError([problem])
+    return text
+
+
+def _lines(text: str) -> str:
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+
+
+def _nul(text: str, file: str) -> Problem | None:
     nul = text.find("\0")
     if nul < 0:
-        return text
+        return None
     line, column = Lines(text).at(nul)
-    raise DocumentError(
-        [
-            Problem(
-                Place(file, line, column),
-                "H105",
-                "the file contains a NUL character: it is damaged (power failure while saving?) or not a text file",
-                "文件中有空字符（NUL）：文件已损坏（可能保存时断电），或者不是文本文件",
-                _DAMAGED_FIX,
-                _DAMAGED_FIX_ZH,
-            )
-        ]
+    return Problem(
+        Place(file, line, column),
+        "H105",
+        "the file contains a NUL character: it is damaged (power failure while saving?) or not a text file",
+        "文件中有空字符（NUL）：文件已损坏（可能保存时断电），或者不是文本文件",
+        _DAMAGED_FIX,
+        _DAMAGED_FIX_ZH,
     )
 
 
-def _wide_encoding(raw: bytes) -> str:
-    """UTF-16 or UTF-32 by its mark, or UTF-16 without one by the NULs of its ASCII; else empty."""
+def _wide_encoding(raw: bytes) -> tuple[str, str]:
+    """UTF-16 or UTF-32 by its mark, or UTF-16 without one by the NULs of its ASCII, with its codec; else empty."""
     for mark, name, codec in _WIDE_MARKS:
         if raw.startswith(mark) and _decodes(raw, codec):
-            return name
+            return name, codec
     sample = raw[:4096]
     for codec, high, low in (("utf-16-le", sample[1::2], sample[::2]), ("utf-16-be", sample[::2], sample[1::2])):
         # TOML is mostly ASCII, so every second byte is mostly NUL, and the other almost never.
         if high.count(0) > len(high) // 4 and low.count(0) * 8 < len(low) and _decodes(raw, codec):
-            return "UTF-16"
-    return ""
+            return "UTF-16", codec
+    return "", ""
 
 
 def _undecodable(raw: bytes, at: int, file: str) -> Problem:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from typing import Final, NamedTuple
 
+from his_db.document.damage import Damage
 from his_db.document.located import Document, Path
-from his_db.document.problem import Problem, Problems
+from his_db.document.problem import Place, Problem, Problems
 
 _SHOWN: Final = 60  # characters of a value
 _LISTED: Final = 15  # names in a list of names
@@ -41,24 +42,28 @@ class At:
     path: Path = ()
     secret: bool = False  # values here must not be repeated in messages
     outer: tuple[Outer, ...] = ()  # the tables around, outermost first
+    damage: Damage = field(default_factory=Damage)
+    blanks: bool = False  # what is bad or missing is replaced by a blank, so that the rest can be read
 
     def child(self, key: str | int, *, secret: bool = False, outer: Outer | None = None) -> At:
         around = self.outer if outer is None else (*self.outer, outer)
         return replace(self, path=(*self.path, key), secret=self.secret or secret, outer=around)
 
     def scratch(self) -> At:
-        """The same place with a collector of its own, for trying an alternative."""
-        return replace(self, problems=Problems())
+        """The same place with collectors of its own, for trying an alternative."""
+        return replace(self, problems=Problems(), damage=Damage())
 
     def key(self, code: str, message: Words, fix: Words = NOTHING) -> None:
         """Report about the key here (for a table: its header)."""
-        place = self.document.place(self.path)
-        self.problems.add(Problem(place, code, message.en, message.zh, fix.en, fix.zh))
+        self._report(self.document.place(self.path), code, message, fix)
 
     def value(self, code: str, message: Words, fix: Words = NOTHING) -> None:
         """Report about the value here."""
-        place = self.document.value_place(self.path)
-        self.problems.add(Problem(place, code, message.en, message.zh, fix.en, fix.zh))
+        self._report(self.document.value_place(self.path), code, message, fix)
+
+    def _report(self, place: Place, code: str, message: Words, fix: Words) -> None:
+        if not self.damage.hides(self.path):  # a line that could not be read, or a key that is there twice
+            self.problems.add(Problem(place, code, message.en, message.zh, fix.en, fix.zh))
 
     def found(self, value: object) -> Words:
         """`value` with its type, or its type alone where values are secret."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pathlib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from his_db.document import encoding, positions, syntax
+from his_db.document import encoding, positions, recovery
+from his_db.document.damage import Damage
 from his_db.document.positions import Path, Positions
 from his_db.document.problem import DocumentError, Place, Problem
 
-__all__ = ["Document", "Path", "load_document", "parse_document"]
+__all__ = ["Document", "Path", "load_document", "parse_document", "read_document"]
 
 
 def _no_positions() -> Positions:
@@ -24,12 +24,13 @@ class Document:
     """What `tomllib` returned for `file`, and where it stands there.
 
     A path is a tuple of keys and indexes: `("result", 0, "fields", 2, "to")`. `file` is the name shown to the reader.
-    A document made without positions answers every question with line 1, column 1.
+    A document made without positions answers every question with line 1, column 1. `damage` grows while it is checked.
     """
 
     file: str
     data: dict[str, Any]
     positions: Positions = field(default_factory=_no_positions, repr=False, compare=False)
+    damage: Damage = field(default_factory=Damage, repr=False, compare=False)
 
     def place(self, path: Path) -> Place:
         """Where the last key of `path` is written, or the element for an index.
@@ -55,19 +56,28 @@ class Document:
 def parse_document(text: str | bytes, file: str) -> Document:
     """The document in `text`; bytes must be UTF-8, with or without a byte order mark. No text: an empty document.
 
-    Raises DocumentError with one problem, for TOML is read up to its first fault only.
+    Raises DocumentError with its faults, as many as can be told apart.
     """
-    text = encoding.normalise(text, file) if isinstance(text, str) else encoding.decode(text, file)
-    try:
-        data = tomllib.loads(text)
-        return Document(file, data, positions.scan(text))
-    except tomllib.TOMLDecodeError as error:
-        raise DocumentError([syntax.explain(str(error), text, file)]) from error
-    except RecursionError as error:
-        raise DocumentError([syntax.too_deep(file)]) from error
-    except ValueError as error:
-        # Python refuses to convert an integer of more than 4,300 digits, and tomllib lets that through.
-        raise DocumentError([syntax.too_long_number(text, file)]) from error
+    document, problems = read_document(text, file)
+    if document is None or problems:
+        raise DocumentError(problems)
+    return document
+
+
+def read_document(text: str | bytes, file: str) -> tuple[Document | None, tuple[Problem, ...]]:
+    """As `parse_document`, as far as a faulty text can be read: None when it cannot, or when only guesses could."""
+    found: list[Problem] = []
+    if isinstance(text, bytes):
+        decoded, problem = encoding.read(text, file)
+        found += [] if problem is None else [problem]
+        if decoded is None:
+            return None, tuple(found)
+        text = decoded
+    else:
+        text = encoding.normalise(text, file)
+    parsed, problems = recovery.parse_on(text, file)
+    document = None if parsed is None else Document(file, parsed.data, parsed.positions, parsed.damage)
+    return document, (*found, *problems)
 
 
 def load_document(path: pathlib.Path, *, name: str | None = None) -> Document:

@@ -20,13 +20,15 @@ Offset: TypeAlias = int
 
 _BLANK: Final = re.compile(r"[ \t]*")
 # White space, line ends and comments, as allowed between statements and between the items of an array.
-_FILLER: Final = re.compile(r"(?:[ \t\n]++|#[^\n]*+)*+")
+_FILLER: Final = re.compile(r"(?:[ \t\n]++|#[^\n]*+)*")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _STRING: Final = re.compile(
+    # Groups are not possessive: Python before 3.11.5 (Debian 12 has 3.11.2) loses its way in them. They need not be:
+    # what a group repeats begins differently, and its runs of characters are, so it goes back over each once at most.
     # A closing triple quote takes up to two more quotes: they belong to the text.
-    r'"""(?:[^"\\]++|\\.|"(?!""))*+"""(?:"{0,2})'
-    r"|'''(?:[^']++|'(?!''))*+'''(?:'{0,2})"
-    r'|"(?:[^"\\\n]++|\\.)*+"'
+    r'"""(?:[^"\\]++|\\.|"(?!""))*"""(?:"{0,2})'
+    r"|'''(?:[^']++|'(?!''))*'''(?:'{0,2})"
+    r'|"(?:[^"\\\n]++|\\.)*"'
     r"|'[^'\n]*'",
     re.DOTALL,
 )

@@ -8,7 +8,7 @@
     values = check_shape(document, SHAPE, problems)
 
 `check_shape` returns converted values: a Duration is a `timedelta`, everything else is what TOML gave (a FilePath
-stays a `str`), defaults are filled in, and bad values are left out.
+stays a `str`), defaults are filled in, and bad values are left out, or replaced by blanks for a check that goes on.
 """
 
 from __future__ import annotations
@@ -85,6 +85,9 @@ class ListOf(Shape):
             return Words(f"put it in brackets: [{shown}]", f"加上方括号：[{shown}]")
         return NOTHING
 
+    def blank(self) -> Any:
+        return []
+
     def content(self, value: Any, at: At) -> Any:
         count = len(value)
         if count < self.min_items:
@@ -94,12 +97,15 @@ class ListOf(Shape):
                     f"{count} items, at least {self.min_items} needed", f"至少要有 {self.min_items} 项，现有 {count} 项"
                 ),
             )
+            at.damage.add(at.path)
         if self.max_items is not None and count > self.max_items:
             at.value(
                 "H126",
                 Words(f"{count} items, at most {self.max_items} allowed", f"最多 {self.max_items} 项，现有 {count} 项"),
             )
         checked = [self.item.check(item, at.child(index)) for index, item in enumerate(value)]
+        if at.blanks:  # none is left out, so that the places of the others stay right
+            return [self.item.blank() if item is MISSING else item for item in checked]
         return [item for item in checked if item is not MISSING]
 
 
@@ -125,6 +131,13 @@ class Field:
             return self.shape.defaults() | copy.deepcopy(dict(self.default))
         return self.default if self.default is MISSING else copy.deepcopy(self.default)
 
+    def blank(self) -> Any:
+        """What stands for a bad or missing value. Of an optional choice nothing: what is usual depends on the rest."""
+        if self.default is not MISSING:
+            return self.filled()
+        is_choice = isinstance(self.shape, Text) and bool(self.shape.choices)
+        return MISSING if is_choice and not self.required else self.shape.blank()
+
 
 @dataclass(frozen=True, slots=True)
 class TableOf(Shape):
@@ -142,6 +155,10 @@ class TableOf(Shape):
     def remedy(self, value: object, at: At) -> Words:
         return _table_fix(value, at)
 
+    def blank(self) -> Any:
+        required = {name: known.shape.blank() for name, known in self.fields.items() if known.required}
+        return {**required, **self.defaults()}
+
     def defaults(self) -> dict[str, Any]:
         """The values of a table that is there and empty, its required keys apart."""
         filled = {name: known.filled() for name, known in self.fields.items()}
@@ -157,6 +174,8 @@ class TableOf(Shape):
                 result[name] = known.filled()
                 if known.required:
                     self._report_missing(name, known, at)
+            if result[name] is MISSING and at.blanks and (name in value or known.required):
+                result[name] = known.blank()
         for name in value:
             if name in self.fields:
                 continue
@@ -167,6 +186,10 @@ class TableOf(Shape):
         return {name: item for name, item in result.items() if item is not MISSING}
 
     def _report_missing(self, name: str, known: Field, at: At) -> None:
+        path = (*at.path, name)
+        if at.damage.hides(path) or at.damage.hides(at.path):
+            return  # it is there, and could not be read
+        at.damage.add(path)
         doc = f" ({known.doc})" if known.doc else ""
         doc_zh = f"（{known.doc_zh or known.doc}）" if known.doc_zh or known.doc else ""
         where = Words(f" in {at.name()}", f"{at.name()} 中") if at.path else NOTHING
@@ -180,10 +203,13 @@ class TableOf(Shape):
         owner = next((outer for outer in reversed(at.outer) if name in outer.names), None)
         if owner is not None:
             at.child(name).key("H120", message, _belongs_to(owner, name))
+            at.damage.add((*owner.path, name))
             return
         # A name that is not there yet was meant more often than one that is.
         absent = [known for known in self.fields if known not in value]
         close = nearest(name, absent) or nearest(name, self.fields)
+        if close in absent:
+            at.damage.add((*at.path, close))  # it probably is what stands here
         names = listed(tuple(self.fields))
         known_names = Words(f"the keys known here are {names}", f"这里可用的名称：{names}") if names else NOTHING
         at.child(name).key("H120", message, perhaps(close, quote=False) if close else known_names)
@@ -205,6 +231,9 @@ class MapOf(Shape):
     def remedy(self, value: object, at: At) -> Words:
         return _table_fix(value, at)
 
+    def blank(self) -> Any:
+        return {}
+
     def content(self, value: Any, at: At) -> Any:
         result: dict[str, Any] = {}
         for name, item in value.items():
@@ -213,6 +242,7 @@ class MapOf(Shape):
                 message = Words(f"the key {show(name)} does not have the required form", f"名称 {show(name)} 格式不对")
                 form = Words(f"expected: the form {self.key_pattern}", f"应为：格式 {self.key_pattern}")
                 below.key("H129", message, form)
+                at.damage.add(below.path)
                 continue
             checked = self.value.check(item, below)
             if checked is not MISSING:
@@ -229,6 +259,9 @@ class OneOf(Shape):
     def __init__(self, *shapes: Shape) -> None:
         object.__setattr__(self, "shapes", shapes)
 
+    def blank(self) -> Any:
+        return self.shapes[0].blank()
+
     def expected(self) -> Words:
         return alternatives(shape.expected() for shape in self.shapes)
 
@@ -240,7 +273,7 @@ class OneOf(Shape):
         return next((words for words in remedies if words != NOTHING), NOTHING)
 
     def content(self, value: Any, at: At) -> Any:
-        tried: list[tuple[Any, Problems]] = []
+        tried: list[tuple[Any, At]] = []
         for shape in self.shapes:
             if not shape.fits(value):
                 continue
@@ -249,10 +282,11 @@ class OneOf(Shape):
             if not scratch.problems:
                 at.problems.extend(scratch.problems)
                 return result
-            tried.append((result, scratch.problems))
+            tried.append((result, scratch))
         if len(tried) == 1 or isinstance(value, (list, dict)):
-            result, least = min(tried, key=lambda attempt: _distance(attempt[1]))
-            at.problems.extend(least)
+            result, least = min(tried, key=lambda attempt: _distance(attempt[1].problems))
+            at.problems.extend(least.problems)
+            at.damage.extend(least.damage)
             return result
         found, wanted = at.quoted(value) if isinstance(value, str) else at.found(value), self.expected()
         choices = [name for shape in self.shapes if isinstance(shape, Text) for name in shape.names()]
@@ -261,18 +295,23 @@ class OneOf(Shape):
         return MISSING
 
 
-def check_shape(document: Document, shape: TableOf, problems: Problems, *, path: Path = ()) -> dict[str, Any]:
+def check_shape(
+    document: Document, shape: TableOf, problems: Problems, *, path: Path = (), blanks: bool = False
+) -> dict[str, Any]:
     """The converted values of the table at `path`; every problem goes to `problems`, none is raised.
 
     A table that is not there is checked as an empty one. Bad values are left out, so read the result with care (or not
-    at all) while `problems` is true.
+    at all) while `problems` is true. `blanks`: bad and missing required values are blank instead, so that everything
+    which the shape promises is there; `document.damage` knows which they are.
     """
     value: Any = document.data
     for part in path:
         is_there = part in value if isinstance(value, dict) else isinstance(value, list) and part in range(len(value))
         value = value[part] if is_there else {}
-    result = shape.check(value, At(document, problems, path))
-    return {} if result is MISSING else dict(result)
+    result = shape.check(value, At(document, problems, path, damage=document.damage, blanks=blanks))
+    if result is MISSING:
+        return dict(shape.blank()) if blanks else {}
+    return dict(result)
 
 
 def _distance(problems: Problems) -> tuple[int, int]:

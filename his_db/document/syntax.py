@@ -53,10 +53,12 @@ _OTHERS: Final[dict[str, tuple[str, str, str]]] = {
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _QUOTES: Final = {"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "「": '"', "」": '"', "『": '"', "』": '"'}
 _MARKS: Final = {"、": ",", "。": ".", "【": "[", "】": "]", "〔": "[", "〕": "]", "－": "-", "—": "-", "–": "-"}
+ASCII_OF: Final = {**_QUOTES, **_MARKS}
+"""What is meant by a quote or mark of a Chinese input method."""
 _HEADER: Final = re.compile(r"[ \t]*\[\[?[ \t]*[^\s\[\],={}]+[ \t]*\]\]?[ \t]*(?:#.*)?")
 _SETTING: Final = re.compile(r"[ \t]*[A-Za-z0-9_.\"'-]+[ \t]*=")
-_BOOLEANS: Final = {"true": "true", "false": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}
-_NULLS: Final = frozenset({"none", "null", "nil"})
+BOOLEANS: Final = {"true": "true", "false": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}
+NULLS: Final = frozenset({"none", "null", "nil"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +122,24 @@ def explain(error: str, text: str, file: str) -> Problem:
     return fault.problem("H101", f"not valid TOML: {what}", f"不是有效的 TOML：{zh}", fix, fix_zh)
 
 
-def too_deep(file: str) -> Problem:
-    """For a text whose arrays or inline tables exhaust the stack."""
+def line_of(error: str, last: int) -> int:
+    """The line, from 1, that the message of a `tomllib.TOMLDecodeError` names; `last` for the end of the text."""
+    match = _WHERE.fullmatch(error)
+    return int(match["line"]) if match and match["line"] else last
+
+
+def too_deep(file: str, text: str, at: int | None = None) -> Problem:
+    """For a text whose arrays, inline tables or dotted keys exhaust the stack; `at`: where, if that is known."""
+    if at is None:
+        deep = re.search(r"(?:[\[{][^\[\]{}]*){50}", text)
+        at = deep.start() if deep else 0
     return Problem(
-        Place(file, 1, 1),
+        Place(file, *Lines(text).at(at)),
         "H112",
-        "lists or inline tables are nested too deeply",
-        "列表或大括号嵌套层数过多",
-        "check for a [ or { that is repeated by mistake",
-        "请检查是否误重复了很多 [ 或 {",
+        "lists, inline tables or the parts of a key are nested too deeply",
+        "列表、大括号或名称嵌套层数过多",
+        "check for a [, { or name. that is repeated by mistake",
+        "请检查是否误重复了很多 [、{ 或“名称.”",
     )
 
 
@@ -314,8 +325,8 @@ def _bare_text_fault(fault: _Fault) -> Problem | None:
     if match is None or not fault.says("Invalid value"):
         return None
     word = match.group()
-    if word.lower() in _BOOLEANS:
-        right = _BOOLEANS[word.lower()]
+    if word.lower() in BOOLEANS:
+        right = BOOLEANS[word.lower()]
         return fault.problem(
             "H108",
             f"{word} is not a TOML value; yes and no are written true and false, in lower case",
@@ -323,7 +334,7 @@ def _bare_text_fault(fault: _Fault) -> Problem | None:
             f'write {right} (or "{word}" if it is meant as text)',
             f'写成 {right}（如果是文本则写成 "{word}"）',
         )
-    if word.lower() in _NULLS:
+    if word.lower() in NULLS:
         return fault.problem(
             "H108",
             f"TOML has no {word}",
@@ -339,6 +350,8 @@ def _leftover_fault(fault: _Fault) -> Problem | None:
     if not fault.says("Expected newline or end of document", "Unclosed array", "Unclosed inline table"):
         return None
     value = re.split(r"[=,\[{]", fault.before)[-1].strip()
+    if fault.says("Unclosed inline table") and _SETTING.match(fault.after):
+        return _missing_comma(fault)
     if value[-1:] in {'"', "'"} and fault.char and fault.char not in "\"'[{)]}>":
         return fault.problem(
             "H110",
@@ -348,13 +361,7 @@ def _leftover_fault(fault: _Fault) -> Problem | None:
             '文本里含有双引号时，整个文本改用单引号括起：\'如 "这样"\'（或者把里面的写成 \\"）',
         )
     if fault.char and fault.char in "\"'[{" and not fault.says("Expected newline"):
-        return fault.problem(
-            "H101",
-            "a comma is missing before this item",
-            "这一项前面缺少逗号",
-            "write a comma between two items",
-            "两项之间用英文逗号 , 隔开",
-        )
+        return _missing_comma(fault)
     word = re.match(r"[^\s,\]}#]*", fault.after)
     if not value or not value[0].isdigit() or _ends_apart(fault) or word is None or not word.group():
         return None
@@ -368,6 +375,16 @@ def _leftover_fault(fault: _Fault) -> Problem | None:
             "如果是代码请加英文引号；如果是数值请去掉前面的 0",
         )
     return _impossible_date(fault) if _DATE.match(whole) else _unquoted(fault)
+
+
+def _missing_comma(fault: _Fault) -> Problem:
+    return fault.problem(
+        "H101",
+        "a comma is missing before this item",
+        "这一项前面缺少逗号",
+        "write a comma between two items",
+        "两项之间用英文逗号 , 隔开",
+    )
 
 
 def _unquoted(fault: _Fault) -> Problem:

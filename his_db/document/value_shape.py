@@ -44,8 +44,18 @@ class Shape(abc.ABC):
         """What to do when `value` does not fit."""
         return NOTHING
 
+    def blank(self) -> Any:
+        """A value that stands for a bad or missing one, so that the rest of a document can be looked at."""
+        return ""
+
     def check(self, value: object, at: At) -> Any:
         """The converted value, or MISSING after a report."""
+        checked = self._checked(value, at)
+        if checked is MISSING:
+            at.damage.add(at.path)
+        return checked
+
+    def _checked(self, value: object, at: At) -> Any:
         if self.fits(value):
             return self.content(value, at)
         wanted, found = self.expected(), at.found(value)
@@ -63,6 +73,9 @@ class Text(Shape):
     min_length: int = 0
     pattern_hint: str = ""
     pattern_hint_zh: str = ""
+
+    def blank(self) -> Any:
+        return self.names()[0] if self.choices else ""
 
     def expected(self) -> Words:
         if self.choices is None:
@@ -87,10 +100,13 @@ class Text(Shape):
     def content(self, value: Any, at: At) -> Any:
         found = at.quoted(value)
         if self.choices is not None and value not in self.choices:
-            wanted = self.expected()
+            wanted, close = self.expected(), nearest(value, self.names())
             message = Words(f"{found.en} is not {wanted.en}", f"{found.zh} 不是{wanted.zh}")
-            at.value("H123", message, perhaps(nearest(value, self.names())))
-            return MISSING
+            at.value("H123", message, perhaps(close))
+            if not close or not at.blanks:
+                return MISSING
+            at.damage.add(at.path)
+            return close
         if len(value) < self.min_length:
             at.value("H126", *_too_short(value, self.min_length))
             return MISSING
@@ -109,6 +125,9 @@ class Integer(Shape):
 
     minimum: int | None = None
     maximum: int | None = None
+
+    def blank(self) -> Any:
+        return self.minimum or 0
 
     def expected(self) -> Words:
         return Words("a whole number", "整数")
@@ -133,6 +152,9 @@ class Integer(Shape):
 class Boolean(Shape):
     """true or false."""
 
+    def blank(self) -> Any:
+        return False
+
     def expected(self) -> Words:
         return Words("true or false", "true（是）或 false（否）")
 
@@ -154,6 +176,9 @@ class Boolean(Shape):
 @dataclass(frozen=True, slots=True)
 class Number(Shape):
     """A whole or decimal number; not inf, not nan."""
+
+    def blank(self) -> Any:
+        return 0
 
     def expected(self) -> Words:
         return Words("a number", "数字")
@@ -179,6 +204,9 @@ class Duration(Shape):
 
     minimum: timedelta | None = None
     maximum: timedelta | None = None
+
+    def blank(self) -> Any:
+        return self.minimum or timedelta(seconds=1)
 
     def expected(self) -> Words:
         return Words('a duration such as "500ms", "3s" or "5m"', '时长（如 "500ms"、"3s"、"5m"）')

@@ -1,10 +1,11 @@
 """An interface of the hospital over HTTP or HTTPS, with the port of a database: held connections, time-outs, faults.
 
-The standard library's `http.client`: it keeps a connection, follows no redirect, uses no proxy, retries nothing, and
-says by where it fails whether a request can have arrived. That is all that is wanted here.
+The standard library's `http.client`: it keeps a connection, follows no redirect, uses no proxy that it was not told,
+retries nothing, and says by where it fails whether a request can have arrived. That is all that is wanted here.
 
 Options of the source: `base_url` (or the usual host, port and database as path), `ca_file` (CA of the hospital, PEM),
-`cert_file` and `key_file` (our certificate), `tls = "on"` for https without `base_url`, `max_bytes` of a reply.
+`cert_file` and `key_file` (our certificate), `tls = "on"` for https without `base_url`, `max_bytes` of a reply,
+`proxy` (`http://host:port` by CONNECT, `socks5://host:port`) and `proxy_credentials` (a reference to `user:password`).
 """
 
 from __future__ import annotations
@@ -15,25 +16,20 @@ import http.client
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from his_db.engine import Fault, ProcedurePlan, ProcedureResult, Rows, SourceSettings
 from his_db.held_connection import HANG_MARGIN, CallError, HangGuard
-from his_db.http_exchange import HttpReply, HttpRequest
+from his_db.http_exchange import HttpFault, HttpReply, HttpRequest
+from his_db.proxy import ProxySettings, dial, parse_proxy
+from his_db.secret_reference import SecretUnreadable, first_line, is_reference
 
 _MAX_BYTES: Final = 8 * 1024 * 1024
 _CHUNK: Final = 64 * 1024
-
-
-class HttpFault(Exception):
-    """What went wrong, already classified. The text holds no values."""
-
-    def __init__(self, fault: Fault, detail: str) -> None:
-        super().__init__(detail)
-        self.fault = fault
 
 
 class HttpSession:
@@ -104,7 +100,8 @@ class HttpSession:
         response.close()  # read to its end, else the connection would refuse the next request
         if response.will_close:
             connection.close()  # replaced by the next exchange
-        return HttpReply(response.status, response.headers.get("Content-Type", ""), b"".join(parts))
+        headers = tuple(response.headers.items())
+        return HttpReply(response.status, response.headers.get("Content-Type", ""), b"".join(parts), headers)
 
     def _is_fresh(self) -> bool:
         """Whether the connection can be used: open, and nothing to read on it (an end, or bytes nobody asked for)."""
@@ -127,6 +124,10 @@ class HttpSession:
     def run(self, sql: str, values: Mapping[str, Any], *, max_rows: int) -> Rows:
         """Always raises CallError (SCHEMA): there is no SQL here."""
         raise CallError("an HTTP source has no SQL: map this operation with kind = http")
+
+    def stream(self, sql: str, values: Mapping[str, Any], *, size: int) -> Iterator[Rows]:
+        """Always raises CallError (SCHEMA)."""
+        raise CallError("an HTTP source has no SQL: no report reads over HTTP")
 
     def call(self, plan: ProcedurePlan, values: Mapping[str, Any], *, max_rows: int) -> ProcedureResult:
         """Always raises CallError (SCHEMA)."""
@@ -188,6 +189,7 @@ class HttpEngine:
             pair = base64.b64encode(f"{settings.user}:{settings.password}".encode()).decode()
             self.headers = (("authorization", f"Basic {pair}"),)
         self._context = self._tls_context(options) if self._tls else None
+        self._proxy = self._proxy_of(options)
         self.guard = HangGuard("http")
 
     def _tls_context(self, options: Mapping[str, str]) -> ssl.SSLContext:
@@ -195,6 +197,35 @@ class HttpEngine:
         if "cert_file" in options:
             context.load_cert_chain(options["cert_file"], options.get("key_file"))
         return context
+
+    def _proxy_of(self, options: Mapping[str, str]) -> ProxySettings | None:
+        """Raises ValueError, without what was written: it may hold a password."""
+        credentials = options.get("proxy_credentials", "")
+        if credentials and ("proxy" not in options or not is_reference(credentials)):
+            raise ValueError(f"source {self._settings.name}: proxy_credentials goes with a proxy, and is a reference")
+        try:
+            return parse_proxy(options["proxy"]) if options.get("proxy") else None
+        except ValueError as error:
+            raise ValueError(f"source {self._settings.name}: {error}") from None
+
+    def _through_proxy(self, proxy: ProxySettings, timeout: float) -> socket.socket:
+        """A connection through the proxy, TLS done. Raises OSError. Its credentials are read each time."""
+        credentials = self._settings.options.get("proxy_credentials", "")
+        if credentials:
+            try:
+                user, _, password = first_line(credentials).partition(":")
+            except SecretUnreadable as error:
+                raise OSError(f"proxy_credentials: {error}") from None
+            proxy = replace(proxy, user=user, password=password)
+        plain = dial(proxy, self._host, self._port, timeout)
+        plain.settimeout(timeout)
+        if self._context is None:
+            return plain
+        try:
+            return self._context.wrap_socket(plain, server_hostname=self._host)
+        except OSError:
+            plain.close()
+            raise
 
     def connect(self) -> http.client.HTTPConnection:
         """A new connection, TLS done. Raises HttpFault (CONNECT)."""
@@ -206,12 +237,17 @@ class HttpEngine:
         else:
             found = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
         try:
-            found.connect()
+            if self._proxy is None:
+                found.connect()
+            else:
+                found.sock = self._through_proxy(self._proxy, timeout)
             found.auto_open = 0  # a lost connection is never replaced behind our back
         except (OSError, http.client.HTTPException) as error:
             found.close()
             # A certificate's fault says whose name it is not, never a value of a patient.
             why = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else type(error).__name__
+            if self._proxy is not None and type(error) is OSError:  # in the proxy's words
+                why = str(error)
             raise HttpFault(Fault.CONNECT, f"no connection ({why})") from None
         return found
 

@@ -25,7 +25,7 @@ from his_db.odbc_session import SILENT_STATES, Batch, Manners, OdbcSession
 DRIVERS: Final = ("auto", "msodbcsql", "freetds", "mssql-python")
 _NAMED: Final = re.compile(r"ODBC Driver (\d+) for SQL Server")
 _PLAIN: Final = re.compile(r"[\w.,\\-]+")
-_WHEEL: Final = "mssql_python_odbc"
+_WHEELS: Final = ("mssql_python_odbc", "mssql_python")  # the driver's own; early mssql-python carried it itself
 _LOGIN_STATES: Final = frozenset({"08001", "08004", "28000", "IM002", "IM003", "IM004", "01000"})
 _SIZES: Final = (40, 400, 4000)  # declared lengths of text binds: few, so that the server keeps few plans
 _VARCHAR: Final = 12  # SQL_VARCHAR
@@ -254,21 +254,22 @@ def _installed() -> list[str]:
 
 
 def _microsoft() -> str:
-    """Microsoft's driver: installed, the newest; else the one in the wheel mssql-python-odbc, by path."""
+    """Microsoft's driver: installed, the newest; else the one that the wheel of mssql-python brings along, by path."""
     if not _importable("pyodbc"):
         return ""
     named = [(int(match[1]), name) for name in _installed() if (match := _NAMED.fullmatch(name))]
     if named:
         return max(named)[1]
-    spec = find_spec(_WHEEL)
-    if spec is None or spec.origin is None or sys.platform == "win32":
+    if sys.platform == "win32":
         return ""
-    folder = Path(spec.origin).parent / "libs"
+    specs = (find_spec(wheel) for wheel in _WHEELS)
+    folders = [Path(spec.origin).parent / "libs" for spec in specs if spec is not None and spec.origin is not None]
     system = "macos" if sys.platform == "darwin" else "linux/debian_ubuntu"
     if sys.platform == "linux" and not Path("/etc/debian_version").exists():
         system = "linux/alpine" if Path("/etc/alpine-release").exists() else "linux/rhel"
     machine = {"aarch64": "arm64", "AMD64": "x86_64"}.get(_machine(), _machine())
-    return next((str(path) for path in sorted((folder / system / machine / "lib").glob("libmsodbcsql*"))), "")
+    libraries = (path for at in folders for path in sorted((at / system / machine / "lib").glob("libmsodbcsql*")))
+    return next((str(path) for path in libraries), "")
 
 
 def _machine() -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -19,7 +19,6 @@ import pymysql
 from pymysql.constants import CLIENT, FIELD_TYPE
 from pymysql.converters import conversions
 from pymysql.cursors import SSCursor
-from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
 from his_db.bound_sql import SCANNERS, reads_only
 from his_db.engine import Fault, ProcedurePlan, ProcedureResult, Rows, SourceSettings
@@ -69,6 +68,10 @@ class MysqlSession:
         self._doomed = False  # a deadlock has rolled the transaction back
         self.busy_until = 0.0
 
+    def replica(self, given: Mapping[str, Any]) -> Any:
+        """See ``MysqlEngine.replica``."""
+        return self._engine.replica(given)
+
     def run(self, sql: str, values: Mapping[str, Any], *, max_rows: int) -> Rows:
         """See the port. TIME comes as timedelta, BIT as int, '0000-00-00' and other impossible dates as text."""
         statement = self._engine.statements[sql]
@@ -79,6 +82,27 @@ class MysqlSession:
             self._execute(statement.sql, values)
             return self._rows(max_rows)
         finally:
+            self.busy_until = 0.0
+
+    def stream(self, sql: str, values: Mapping[str, Any], *, size: int) -> Iterator[Rows]:
+        """See the port. The rows are never buffered here: the server sends as they are taken."""
+        statement = self._engine.statements[sql]
+        if self._check_reads and not reads_only(sql, "mysql"):
+            raise ReadOnlyError("a read session may only SELECT")
+        self.busy_until = time.monotonic() + self._patience
+        try:
+            self._execute(statement.sql, values)
+            columns = tuple([column[0] for column in self._cursor.description or ()])
+            rows = self._cursor.fetchmany(size)
+            while True:
+                self.busy_until = 0.0
+                yield Rows(columns, rows or [], 0)
+                self.busy_until = time.monotonic() + self._patience
+                if len(rows) < size or not (rows := self._cursor.fetchmany(size)):
+                    return
+        finally:
+            if self._unread():
+                self._drain()
             self.busy_until = 0.0
 
     def call(self, plan: ProcedurePlan, values: Mapping[str, Any], *, max_rows: int) -> ProcedureResult:
@@ -233,10 +257,9 @@ class MysqlEngine:
 
     def __init__(self, settings: SourceSettings) -> None:
         self._settings = settings
-        dialect = MySQLDialect_pymysql(paramstyle="pyformat")
         scanner = SCANNERS["mysql"]
         self.statements: Compiled[str, Statement] = Compiled(
-            lambda sql: compile_statement(sql, dialect, scanner=scanner)
+            lambda sql: compile_statement(sql, "pyformat", scanner=scanner)
         )
         self.calls: Compiled[ProcedurePlan, Call] = Compiled(call_for)
         self.guard = HangGuard(settings.name)
@@ -279,7 +302,16 @@ class MysqlEngine:
         except (pymysql.Error, OSError):
             return
 
-    def _connect(self, seconds: float, charset: str) -> Any:
+    def replica(self, given: Mapping[str, Any]) -> Any:
+        """A connection for the replication protocol, with time-outs that stay: what is read there ends by itself.
+
+        ``given``: what the library that reads wants of it. Raises pymysql.Error.
+        """
+        seconds = max(1.0, self._settings.statement_timeout.total_seconds())
+        wanted = {key: given[key] for key in ("cursorclass",) if key in given}
+        return self._connect(seconds, "utf8", database=given.get("db") or given.get("database"), **wanted)
+
+    def _connect(self, seconds: float, charset: str, *, database: str | None = None, **more: Any) -> Any:
         settings, options = self._settings, self._settings.options
         given: dict[str, Any] = {key: options[key] for key in _SSL_KEYS if options.get(key)}
         if "ssl_ca" in given:
@@ -298,7 +330,7 @@ class MysqlEngine:
             port=settings.port or 3306,
             user=settings.user,
             password=settings.password,
-            database=settings.schema or settings.database,
+            database=database or settings.schema or settings.database,
             charset=charset,
             autocommit=True,
             client_flag=CLIENT.FOUND_ROWS,
@@ -308,6 +340,7 @@ class MysqlEngine:
             write_timeout=seconds,
             program_name="his160",
             **given,
+            **more,
         )
 
     def _set_up(self, cursor: Any, read_only: bool, timeout: timedelta) -> tuple[bool, int]:

@@ -8,7 +8,7 @@ padded, dates are bound and fetched natively, so no NLS setting of the session m
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -66,6 +66,22 @@ class OracleSession:
         self._type_dates(cursor, given)
         cursor.execute(statement.sql, given)
         return _rows(cursor, max_rows)
+
+    def stream(self, sql: str, values: Mapping[str, Any], *, size: int) -> Iterator[Rows]:
+        """See the port."""
+        statement = self._engine.statements[sql]
+        if not self._allowed[sql]:
+            raise ReadOnlyError("a read session may only SELECT")
+        given = {f"b{number}": value for number, value in enumerate(statement.values(values))}
+        with self._connection.cursor() as cursor:
+            cursor.arraysize = size
+            self._type_dates(cursor, given)
+            cursor.execute(statement.sql, given)
+            found = _rows(cursor, size - 1)
+            while True:
+                yield found
+                if len(found.rows) < size or not (found := _rows(cursor, size - 1)).rows:
+                    return
 
     def call(self, plan: ProcedurePlan, values: Mapping[str, Any], *, max_rows: int) -> ProcedureResult:
         """See the port. A REF CURSOR is a result set, in the order of the parameters; implicit results come after."""

@@ -1,7 +1,7 @@
 """PostgreSQL through psycopg 3; also what speaks its protocol (Kingbase, openGauss).
 
-psycopg is used directly on a held autocommit connection, SQLAlchemy only compiles: its dialect asks the server
-questions at connect that openGauss answers in a way it cannot read.
+psycopg is used directly on a held autocommit connection: SQLAlchemy's dialect asks the server questions at connect that
+openGauss answers in a way it cannot read.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
 import psycopg
 from psycopg.pq import ConnStatus, TransactionStatus
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.engine.interfaces import Dialect
 
 from his_db.engine import Fault, ParameterKind, ProcedurePlan, ProcedureResult, Rows, SourceSettings
 from his_db.held_connection import HANG_MARGIN, CallError, Compiled, HangGuard, Statement, compile_statement
@@ -26,6 +24,7 @@ from his_db.postgresql_call import Call, call_for, cursors_in, outputs
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 _STREAMED: Final = 1000  # rows from which a read is fetched in chunks, so that max_rows bounds the memory too
+_REPORT_CURSOR: Final = "his160_report"
 _READS: Final = re.compile(r"\s*(?:select|values|table|with)\b", re.IGNORECASE)
 _CHUNKS: Final = psycopg.pq.version() >= 170000  # libpq's chunked rows mode
 _IDLE_IN_TRANSACTION: Final = timedelta(seconds=30)
@@ -143,6 +142,27 @@ class PostgresqlSession:
             return _fetch(self._cursor, max_rows)
         return Rows(_columns(cursor), rows, 0)
 
+    def stream(self, sql: str, values: Mapping[str, Any], *, size: int) -> Iterator[Rows]:
+        """See the port. A server-side cursor in a transaction of its own; each FETCH is a statement of its own."""
+        statement = self._statements[sql]
+        self._control("BEGIN")
+        try:
+            self.busy_until = time.monotonic() + self._patience
+            with self._connection.cursor(name=_REPORT_CURSOR) as cursor:
+                cursor.execute(statement.sql, statement.values(values))
+                columns = tuple(column.name for column in cursor.description or ())
+                rows = cursor.fetchmany(size)
+                while True:
+                    self.busy_until = 0.0  # whoever takes the rows may be slow, and it is not the server's fault
+                    yield Rows(columns, rows, 0)
+                    self.busy_until = time.monotonic() + self._patience
+                    if len(rows) < size or not (rows := cursor.fetchmany(size)):
+                        break
+            self.commit()
+        finally:
+            self.busy_until = 0.0
+            self.rollback()
+
     def call(self, plan: ProcedurePlan, values: Mapping[str, Any], *, max_rows: int) -> ProcedureResult:
         """See the port. Arguments go by name; OUT values are found by name, a RETURN value is a function's only column.
 
@@ -230,6 +250,17 @@ class PostgresqlSession:
             return False
         return True
 
+    def listen(self, channels: Iterable[str]) -> None:
+        """LISTEN to these channels; see ``his_db.wake``. Raises psycopg.Error."""
+        for channel in channels:
+            self._control(f'LISTEN "{channel}"')
+
+    def heard(self, limit: float) -> frozenset[str]:
+        """Channels notified, waiting at most ``limit`` seconds for the first; see ``his_db.wake``. Raises
+        psycopg.Error: a server that is gone without a word is found by the keepalive of TCP, in half a minute."""
+        told = self._connection.notifies(timeout=limit, stop_after=1)  # and what came in the same packet
+        return frozenset(notify.channel for notify in told)
+
     def abort(self) -> None:
         """See the port. Shuts the socket down: psycopg must not be closed while another thread is inside it."""
         with self._closing:
@@ -267,9 +298,8 @@ class PostgresqlEngine:
 
     def __init__(self, settings: SourceSettings) -> None:
         self._settings = settings
-        dialect: Dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
         self.statements: Compiled[str, Statement] = Compiled(
-            lambda sql: compile_statement(sql, dialect, typed_null_test="boolean")
+            lambda sql: compile_statement(sql, "pyformat", typed_null_test="boolean")
         )
         self.calls: Compiled[ProcedurePlan, Call] = Compiled(call_for)
         self.guard = HangGuard(settings.name)

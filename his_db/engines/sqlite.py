@@ -9,20 +9,20 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
 from datetime import time as time_of_day
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-
 from his_db.engine import Fault, ProcedurePlan, ProcedureResult, Rows, SourceSettings
 from his_db.held_connection import CallError, Compiled, Statement, compile_statement
 
 _NATIVE: Final = frozenset({str, int, float, bytes, bool, type(None)})
 _OPCODES: Final = 2000  # virtual machine steps between two looks at the clock, well under a millisecond
+_TRUSTED: Final = 0.05  # seconds for which a reader believes that the file is still there, without looking
+_NEVER: Final = float("-inf")
 _EXACT_DIGITS: Final = 15  # a REAL keeps so many decimal digits
 
 # Primary result codes (low byte of the extended code); https://www.sqlite.org/rescode.html
@@ -72,7 +72,13 @@ class SqliteSession:
     """See ``his_db.engine.Session``. The driver never begins a transaction by itself (``isolation_level=None``)."""
 
     def __init__(
-        self, connection: sqlite3.Connection, path: str, statements: Compiled[str, Statement], timeout: float
+        self,
+        connection: sqlite3.Connection,
+        path: str,
+        statements: Compiled[str, Statement],
+        timeout: float,
+        *,
+        read_only: bool,
     ) -> None:
         self._connection = connection
         self._path = path
@@ -80,6 +86,8 @@ class SqliteSession:
         self._statements = statements
         self._timeout = timeout
         self._until = 0.0
+        self._trusted = _TRUSTED if read_only else 0.0
+        self._looked_at = _NEVER
         self._open = True
         self._aborted = False
         connection.set_progress_handler(self._overdue, _OPCODES)
@@ -89,19 +97,37 @@ class SqliteSession:
 
     def run(self, sql: str, values: Mapping[str, Any], *, max_rows: int) -> Rows:
         """See the port. Dates and times are bound as ISO text, Decimal as REAL (as text beyond 15 digits)."""
+        cursor = self._execute(sql, values)
+        try:
+            described = cursor.description  # made anew for each look
+            if described is None:
+                return Rows((), (), cursor.rowcount)
+            rows = cursor.fetchmany(max_rows + 1)
+            return Rows(tuple([column[0] for column in described]), rows, max(cursor.rowcount, 0))
+        finally:
+            cursor.close()  # a statement not read to its end would hold its lock
+
+    def stream(self, sql: str, values: Mapping[str, Any], *, size: int) -> Iterator[Rows]:
+        """See the port."""
+        cursor = self._execute(sql, values)
+        try:
+            columns = tuple(column[0] for column in cursor.description or ())
+            rows = cursor.fetchmany(size)
+            while True:
+                yield Rows(columns, rows, 0)
+                self._until = time.monotonic() + self._timeout
+                if len(rows) < size or not (rows := cursor.fetchmany(size)):
+                    return
+        finally:
+            cursor.close()
+
+    def _execute(self, sql: str, values: Mapping[str, Any]) -> sqlite3.Cursor:
         self._until = time.monotonic() + self._timeout
         for value in values.values():
             if type(value) not in _NATIVE:
                 values = {name: _adapt(each) for name, each in values.items()}
                 break
-        cursor = self._connection.execute(self._statements[sql].sql, values)
-        try:
-            if cursor.description is None:
-                return Rows((), (), cursor.rowcount)
-            rows = cursor.fetchmany(max_rows + 1)
-            return Rows(tuple(column[0] for column in cursor.description), rows, max(cursor.rowcount, 0))
-        finally:
-            cursor.close()  # a statement not read to its end would hold its lock
+        return self._connection.execute(self._statements[sql].sql, values)
 
     def call(self, plan: ProcedurePlan, values: Mapping[str, Any], *, max_rows: int) -> ProcedureResult:
         """Always raises CallError (SCHEMA): SQLite has no procedures."""
@@ -128,11 +154,22 @@ class SqliteSession:
             self._open = False
 
     def alive(self) -> bool:
-        """False also when the file was moved away or replaced: the connection would go on with the old one."""
-        return self._open and not self._aborted and _identity(self._path) == self._file
+        """False also when the file was moved away or replaced: the connection would go on with the old one.
+
+        A reader looks at most every 50 ms: what it reads of the old file meanwhile it could have read just before.
+        """
+        if not self._open or self._aborted:
+            return False
+        now = time.monotonic()
+        if now - self._looked_at < self._trusted:
+            return True
+        is_same = _identity(self._path) == self._file
+        self._looked_at = now if is_same else _NEVER
+        return is_same
 
     def ping(self) -> bool:
         """See the port."""
+        self._looked_at = _NEVER
         return self.alive()
 
     def abort(self) -> None:
@@ -160,8 +197,7 @@ class SqliteEngine:
 
     def __init__(self, settings: SourceSettings) -> None:
         self._settings = settings
-        dialect = SQLiteDialect_pysqlite(paramstyle="named")
-        self._statements: Compiled[str, Statement] = Compiled(lambda sql: compile_statement(sql, dialect))
+        self._statements: Compiled[str, Statement] = Compiled(lambda sql: compile_statement(sql, "named"))
 
     def open(self, *, read_only: bool, statement_timeout: timedelta | None = None) -> SqliteSession:
         """See the port. Raises sqlite3.OperationalError when there is no file: it is never created."""
@@ -184,7 +220,9 @@ class SqliteEngine:
                 connection.close()
                 raise
         timeout = statement_timeout or settings.statement_timeout
-        return SqliteSession(connection, settings.database, self._statements, timeout.total_seconds())
+        return SqliteSession(
+            connection, settings.database, self._statements, timeout.total_seconds(), read_only=read_only
+        )
 
     def classify(self, error: BaseException, *, sent: bool) -> Fault:
         """See the port."""

@@ -6,11 +6,9 @@ may have arrived is an unknown outcome, and the probe decides.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path as FilePath
 from typing import Any, ClassVar, Final
 from zoneinfo import ZoneInfo
 
@@ -46,6 +44,7 @@ from his_db.mapping.reply import (
     value_at,
 )
 from his_db.mapping.template import Template
+from his_db.secret_reference import FORMS, SecretUnreadable, first_line, is_reference
 
 _WORD: Final = Text(min_length=1)
 _HEADER: Final = TableOf({"name": Field(_WORD, required=True), "value": Field(_WORD, required=True)})
@@ -53,7 +52,6 @@ _STATUS: Final = TableOf({"is": Field(Integer(100, 599), required=True), "reason
 _INNER: Final = TableOf({"at": Field(_WORD, required=True), "as": Field(Text(choices=("json", "xml")), required=True)})
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _TARGET: Final = re.compile(r"(?:[/?][\x21-\x7e]*)?")
-_REFERENCE: Final = re.compile(r"@(?:env:[A-Za-z_]\w*|file:.+)")
 _SECRET: Final = re.compile(
     r"(?:^|[-_])(?:auth|authorization|token|secret|password|passwd|(?:api|app|access)[-_]?key|sign|signature|cookie"
     r"|credentials?)(?:$|[-_])",
@@ -139,15 +137,14 @@ def _check_headers(headers: list[dict[str, Any]], report: Reporter) -> list[tupl
             message = Words("not a header that a mapping can set", "映射不能设置这个请求头")
             report.value("H238", ("headers", at, "name"), message)
         template = Template(value, "url")
-        if value.startswith("@") and not _REFERENCE.fullmatch(value):
+        if value.startswith("@") and not is_reference(value):
             message = Words("not a reference to a secret", "不是有效的密钥引用")
-            report.value("H238", place, message, Words("@env:NAME or @file:/path", "@env:变量名 或 @file:/路径"))
+            report.value("H238", place, message, FORMS)
         elif not value.isascii() or not value.isprintable():
             report.value("H238", place, Words("a header is ASCII", "请求头只能用 ASCII"))
         elif _SECRET.search(name) and not template.names and not value.startswith("@"):
             message = Words("a secret must not be written into a mapping", "密钥不能直接写在映射文件里")
-            fix = Words("write a reference: @env:NAME or @file:/path", "改写为引用：@env:变量名 或 @file:/路径")
-            report.value("H400", place, message, fix)
+            report.value("H400", place, message, FORMS)
         used.append((place, template.names))
     return used
 
@@ -272,12 +269,12 @@ class _HttpRunner:
 
     def _secret(self, reference: str) -> str:
         """The secret now: a file may be renewed at any time. Raises HisUnavailable, for nothing was sent."""
-        kind, _, name = reference.partition(":")
+        kind = reference.partition(":")[0]
         try:
-            found = os.environ[name] if kind == "@env" else FilePath(name).read_text("utf-8").split("\n", 1)[0].strip()
-        except (KeyError, OSError, UnicodeDecodeError):
-            raise HisUnavailable(f"{self._label}: the secret {kind}:… cannot be read") from None
-        if not found or not found.isascii() or not found.isprintable():
+            found = first_line(reference)
+        except SecretUnreadable as error:
+            raise HisUnavailable(f"{self._label}: {error}") from None
+        if not found.isascii() or not found.isprintable():
             raise HisUnavailable(f"{self._label}: the secret {kind}:… is no text for a header")
         return found
 

@@ -56,7 +56,7 @@ class ProcedureKind:
             message = Words("a reading operation commits nothing", "查询类操作没有提交")
             report.value("H204", ("commits",), message, Words("delete commits", "删除 commits"))
         if "outcome" in mapping.values:
-            names = [param.name for param in mapping.params if param.direction != "in" and not _is_cursor(param)]
+            names = [param.name for param in mapping.params if _may_answer(param, report) and not _is_cursor(param)]
             check_outcome(mapping, report, names=names, strict=True)
         elif not mapping.operation.is_read:
             message = Words(
@@ -67,6 +67,11 @@ class ProcedureKind:
 
     def compile(self, mapping: OperationMapping) -> Runner:
         return _ProcedureRunner(mapping)
+
+
+def _may_answer(param: Param, report: Reporter) -> bool:
+    """Whether it gives a value, or may: its direction cannot be read."""
+    return param.direction != "in" or report.document.damage.hides((*param.path, "dir"))
 
 
 def _check_cursors(mapping: OperationMapping, report: Reporter) -> None:

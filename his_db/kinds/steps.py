@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from his_db.mapping.check_results import check_columns, check_reason
 from his_db.mapping.check_statement import StatementFacts, check_binds, check_select, check_statement, sql_place
 from his_db.mapping.finding import Reporter, did_you_mean
 from his_db.mapping.grammar import PARAMS, SQL_KEYS
-from his_db.mapping.model import OperationMapping
+from his_db.mapping.model import OperationMapping, ResultSpec
 from his_db.mapping.sql_text import binds, is_select
 
 _STEP_NAME = Text(
@@ -66,25 +66,41 @@ class StepsKind:
         ]
         check_binds(used, mapping, report)
         _check_effect(mapping, facts, report)
-        chosen = _result_step(mapping)
-        if not mapping.results:
-            return
-        if chosen is None:
-            report.key("H230", ("result",), Words("no SELECT step gives the result", "没有 SELECT 步骤提供返回结果"))
-        elif chosen in facts:
-            check_columns(mapping.results, facts[chosen].outputs, report)
+        selects = [item["name"] for item in mapping.values["step"] if is_select(mapping.sql(item))]
+        for result in mapping.results:
+            if _check_set(result, selects, mapping, report):
+                chosen = result_step(mapping, result)
+                if chosen in facts:
+                    check_columns([result], facts[chosen].outputs, report)
 
     def compile(self, mapping: OperationMapping) -> Runner:
         return _StepsRunner(mapping)
 
 
-def _result_step(mapping: OperationMapping) -> str | None:
-    """Name of the step that feeds `[[result]]`: the one marked, else the last SELECT."""
+def result_step(mapping: OperationMapping, result: ResultSpec) -> str | None:
+    """Name of the step that feeds a `[[result]]`: that of `set`, else the one marked, else the last SELECT."""
     steps = mapping.values["step"]
-    marked: list[str] = [item["name"] for item in steps if item["result"]]
     selects: list[str] = [item["name"] for item in steps if is_select(mapping.sql(item))]
+    if result.set is not None:
+        return str(result.set) if result.set in selects else None
+    marked: list[str] = [item["name"] for item in steps if item["result"]]
     chosen = marked or selects
     return chosen[-1] if chosen else None
+
+
+def _check_set(result: ResultSpec, selects: list[str], mapping: OperationMapping, report: Reporter) -> bool:
+    """Whether it is clear which SELECT step feeds a result: `set` names it where there are several results."""
+    if not selects:
+        report.key("H230", result.path, Words("no SELECT step gives the result", "没有 SELECT 步骤提供返回结果"))
+    elif result.set is None and len(mapping.results) > 1:
+        message = Words("say which SELECT step feeds this result", "请写明该结果来自哪个 SELECT 步骤")
+        report.key("H230", result.path, message, Words('add set = "step name"', '补上 set = "步骤名"'))
+    elif result.set is not None and result.set not in selects:
+        message = Words(f'there is no SELECT step "{result.set}"', f"没有名为 “{result.set}” 的 SELECT 步骤")
+        report.value("H230", (*result.path, "set"), message, did_you_mean(str(result.set), selects))
+    else:
+        return True
+    return False
 
 
 def _check_steps(mapping: OperationMapping, report: Reporter) -> dict[str, StatementFacts]:
@@ -174,18 +190,23 @@ class _Step:
 
 
 class _StepsRunner:
-    __slots__ = ("_label", "_plan", "_steps")
+    __slots__ = ("_label", "_none", "_plan", "_steps")
 
     def __init__(self, mapping: OperationMapping) -> None:
         self._label = mapping.operation.name
         self._plan = ResultPlan(mapping)
-        chosen = _result_step(mapping) if mapping.results else None
-        self._steps = tuple(_compile_step(item, mapping, chosen) for item in mapping.values["step"])
+        # What a step that was left out gives its result: no row.
+        self._none: dict[str, Rows] = {}
+        for result in mapping.results:
+            name = result_step(mapping, result) or ""
+            known = self._none[name].columns if name in self._none else ()
+            self._none[name] = Rows(tuple(dict.fromkeys((*known, *result.columns()))), (), -1)
+        self._steps = tuple(_compile_step(item, mapping, self._none) for item in mapping.values["step"])
 
     def run(self, session: Session, call: Call) -> Message:
         flow = Flow()
         counts: dict[str, int] = {}
-        result: tuple[Rows, ...] = () if self._plan.is_empty else (Rows((), (), -1),)
+        sets = dict(self._none)
         for step in self._steps:
             if _is_skipped(step, counts):
                 counts[step.name] = 0
@@ -200,8 +221,8 @@ class _StepsRunner:
                 names = (name.casefold() for name in rows.columns)
                 flow[step.name] = None if first is None else dict(zip(names, first, strict=True))
             if step.is_result:
-                result = (rows,)
-        return self._plan.answer(call, result)
+                sets[step.name] = rows
+        return self._plan.answer(call, tuple(sets.values()), cursors=tuple(name.casefold() for name in sets))
 
     def _count(self, step: _Step, rows: Rows) -> int:
         if step.selects or (rows.changed < 0 and rows.columns):
@@ -224,7 +245,7 @@ def _is_skipped(step: _Step, counts: Mapping[str, int]) -> bool:
     return bool(step.skip_unless) and counts.get(step.skip_unless, 0) == 0
 
 
-def _compile_step(item: Mapping[str, Any], mapping: OperationMapping, chosen: str | None) -> _Step:
+def _compile_step(item: Mapping[str, Any], mapping: OperationMapping, chosen: Collection[str]) -> _Step:
     sql = mapping.sql(item)
     diagnoses = tuple(
         (mapping.sql(found), sql_binder(mapping, mapping.sql(found)), reason_value(found["reason"]))
@@ -240,6 +261,6 @@ def _compile_step(item: Mapping[str, Any], mapping: OperationMapping, chosen: st
         fails=reason_value(item.get("fails", "HIS_REFUSED")),
         skip_when=item.get("skip_when", ""),
         skip_unless=item.get("skip_unless", ""),
-        is_result=item["name"] == chosen,
+        is_result=item["name"] in chosen,
         diagnoses=diagnoses,
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar, Final
 from zoneinfo import ZoneInfo
 
 from google.protobuf.message import Message
 from sqlalchemy import Integer, and_, bindparam, column, select, table
-from sqlalchemy.dialects import mssql, mysql, oracle, postgresql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.sql.elements import ColumnClause, ColumnElement
@@ -28,13 +28,13 @@ from his_db.mapping.grammar import WHERE
 from his_db.mapping.model import OperationMapping, Param
 from his_db.mapping.read import param_of
 
-_DIALECTS: Final[Mapping[str, Any]] = {
-    "sqlite": sqlite,
-    "postgresql": postgresql,
-    "mysql": mysql,
-    "mssql": mssql,
-    "oracle": oracle,
-    "dm": oracle,
+_DIALECTS: Final[Mapping[str, str]] = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql",
+    "mysql": "mysql",
+    "mssql": "mssql",
+    "oracle": "oracle",
+    "dm": "oracle",
 }
 _NAME: Final = re.compile(r"[^\W\d][\w$#]*")
 _COMPARE: Final = {"=": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
@@ -133,7 +133,9 @@ class _TableRunner:
         self._filters = _filters(mapping.values)
         self._plan = ResultPlan(mapping)
         self._keyset = page_is_keyset(mapping)
-        self._dialect: Dialect = _DIALECTS[mapping.engine].dialect(paramstyle="named")
+        # One dialect takes megabytes: only that of the engine.
+        dialects = import_module(f"sqlalchemy.dialects.{_DIALECTS[mapping.engine]}")
+        self._dialect: Dialect = dialects.dialect(paramstyle="named")
         self._binder: Binder = compile_binder(
             [item.param for item in self._filters],
             request=mapping.operation.request,

@@ -17,6 +17,7 @@ from his_db.errors import AnswerTooLarge, HisRefused, MappingMismatch
 from his_db.kind import Call
 from his_db.mapping.model import FieldSpec, OperationMapping, ResultSpec
 from his_db.mapping.paging import MAX_ROWS
+from his_db.mapping.paths import resolve
 from his_db.mapping.rows import RowPlan, column_places
 from his_db.mapping.segments import SegmentPlan
 
@@ -29,6 +30,11 @@ _NOT_FOUND: Final[Mapping[str, str]] = {
     "PaymentService.RefundPayment": "PAYMENT_NOT_FOUND",
     "PaymentService.GetPayment": "PAYMENT_NOT_FOUND",
     "PaymentService.GetRefund": "REFUND_NOT_FOUND",
+    "MerchantService.QueryTrade": "PAYMENT_NOT_FOUND",
+    "MerchantService.QueryMixedTrade": "PAYMENT_NOT_FOUND",
+    "MerchantService.QueryRefund": "REFUND_NOT_FOUND",
+    "MobilePaymentService.QueryOrder": "PAYMENT_NOT_FOUND",
+    "InsuranceGatewayService.GetPerson": "PATIENT_NOT_FOUND",
 }
 _NOT_FOUND_BY_SERVICE: Final[Mapping[str, str]] = {
     "AppointmentService": "APPOINTMENT_NOT_FOUND",
@@ -36,6 +42,8 @@ _NOT_FOUND_BY_SERVICE: Final[Mapping[str, str]] = {
     "InsuranceService": "APPOINTMENT_NOT_FOUND",
     "CatalogService": "SCHEDULE_NOT_FOUND",
     "ReportService": "REPORT_NOT_FOUND",
+    "InsuredRegistrationService": "APPOINTMENT_NOT_FOUND",
+    "RefundCheckService": "APPOINTMENT_NOT_FOUND",
 }
 
 
@@ -52,12 +60,13 @@ def reason_value(name: str) -> reason_pb2.Reason.ValueType:
 class ResultPlan:
     """All results of one mapping. Immutable but for the caches of its row plans."""
 
-    __slots__ = ("_operation", "_results")
+    __slots__ = ("_operation", "_pages", "_results")
 
     def __init__(self, mapping: OperationMapping) -> None:
         self._operation = mapping.operation
         zone = ZoneInfo(mapping.site.timezone)
         self._results = tuple(_Result(spec, mapping, zone) for spec in mapping.results)
+        self._pages = any(result.spec.rows == "many" for result in self._results)
 
     @property
     def is_empty(self) -> bool:
@@ -66,7 +75,7 @@ class ResultPlan:
 
     def max_rows(self, call: Call) -> int:
         """Most rows that a statement may give; one more is an error or the sign of a next page."""
-        if not self._results or all(result.spec.rows != "many" for result in self._results):
+        if not self._pages:
             return 1
         page = call.page
         return page.size + 1 if page is not None and page.is_keyset else MAX_ROWS
@@ -81,16 +90,17 @@ class ResultPlan:
         done: bool = False,
     ) -> Message:
         """The response. `out` and `sent`: OUT and IN parameters of a procedure, each like a column with one row.
-        `cursors`: lower-case names of its REF CURSOR parameters, whose rows are the first `sets` in this order.
+        `cursors`: lower-case names of its REF CURSOR parameters (of steps: of the steps), whose rows are the first
+        `sets` in this order.
         `done`: a write is committed already, so that a missing row is no refusal any more, but a mismatch.
 
         Raises HisRefused (not found), MappingMismatch, AnswerTooLarge.
         """
         response = self._operation.response_class()
-        given = _Given(sets, _folded(out or {}), _folded(sent or {}), cursors)
+        given = None if len(sets) == 1 and not out and not sent else _Given(sets, _folded(out), _folded(sent), cursors)
         try:
             for result in self._results:
-                result.fill(response, call, given)
+                result.fill(response, call, sets[0] if given is None else result.rows(given))
         except (HisRefused, AnswerTooLarge) as error:
             if done:
                 raise MappingMismatch(f"the HIS did it, and then: {error.detail}") from None
@@ -101,20 +111,23 @@ class ResultPlan:
 class _Result:
     """One `[[result]]`."""
 
-    __slots__ = ("_into", "_name", "_not_found", "_plan", "_segments", "spec")
+    __slots__ = ("_above", "_into", "_name", "_not_found", "_plan", "_segments", "spec")
 
     def __init__(self, spec: ResultSpec, mapping: OperationMapping, zone: ZoneInfo) -> None:
         operation = mapping.operation
         descriptor = operation.response
         fields: Sequence[FieldSpec] = spec.fields
+        path = resolve(descriptor, spec.into) if spec.into else ()
+        assert path is not None  # checked when the set was loaded
         if spec.rows == "many":
-            item = descriptor.fields_by_name[spec.into].message_type
+            item = path[-1].message_type
             assert item is not None
             descriptor = item
         elif spec.into:
             fields = tuple(replace(field, to=f"{spec.into}.{field.to}") for field in spec.fields)
         self.spec = spec
-        self._into: Any = operation.response.fields_by_name.get(spec.into)
+        self._into: Any = path[-1] if path else None
+        self._above = tuple(field.name for field in path[:-1])
         self._name = operation.name
         self._not_found = reason_value(spec.not_found or default_not_found(operation.name))
         extra = (spec.page_key,) if spec.page_key else ()
@@ -129,12 +142,14 @@ class _Result:
             zone=zone,
             label=operation.name,
             extra_columns=extra,
-            tally=mapping.site.tally,
+            tally=mapping.tally,
         )
 
-    def fill(self, response: Message, call: Call, given: _Given) -> None:
-        found = self._rows(given)
+    def fill(self, response: Message, call: Call, found: Rows) -> None:
+        """Put the rows into the response; the builder names a column that is missing."""
         if self.spec.rows == "many":
+            for name in self._above:  # the list stands in a message of the response
+                response = getattr(response, name)
             self._fill_list(response, call, found)
             return
         if not found.rows:
@@ -164,7 +179,7 @@ class _Result:
             has_more = len(rows) > start + page.size
             rows = rows[start : start + page.size]
         if rows and not self._encoded(response, found.columns, rows):
-            add = getattr(response, self.spec.into).add
+            add = getattr(response, self._into.name).add
             try:
                 for row in rows:
                     add(**build(row))
@@ -192,15 +207,13 @@ class _Result:
         except (ValueError, ArithmeticError, TypeError, LookupError):
             return False
         except DecodeError:  # pragma: no cover - it parses what it made itself
-            response.ClearField(self.spec.into)
+            response.ClearField(self._into.name)
             return False
         return True
 
-    def _rows(self, given: _Given) -> Rows:
+    def rows(self, given: _Given) -> Rows:
         """What is meant: OUT parameters by themselves, the result set asked for, the first one that fits, or what
         was sent. Columns of a set go before parameters of the same name."""
-        if not given.out and not given.sent and len(given.sets) == 1:
-            return given.sets[0]  # the builder names a missing column
         wanted = set(self._plan.columns)
         beside = {**given.sent, **given.out}
         if wanted and wanted <= beside.keys() and not wanted.isdisjoint(given.out):
@@ -229,14 +242,16 @@ class _Given:
     cursors: Sequence[str]
 
     def place(self, wanted: int | str | None) -> int | None:
-        """Index of the set that `set` means; a name is that of a REF CURSOR parameter."""
+        """Index of the set that `set` means; a name is that of a REF CURSOR parameter, or of a step."""
         if not isinstance(wanted, str):
             return wanted
         name = wanted.casefold().lstrip("@:")
         return self.cursors.index(name) if name in self.cursors else None
 
 
-def _folded(values: Mapping[str, Any]) -> dict[str, Any]:
+def _folded(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    if not values:
+        return {}
     plain = {name.casefold().lstrip("@"): value for name, value in values.items()}
     return plain | {name.casefold(): value for name, value in values.items()}
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from google.protobuf.descriptor import Descriptor
 from his160.v1 import reason_pb2
 
-from his_db.errors import HisRefused, MappingMismatch
+from his_db.errors import HisRefused, HisUnavailable, MappingMismatch
 from his_db.kind import Call, Flow
-from his_db.mapping.convert_out import Unbindable, change_of
-from his_db.mapping.model import CodeMap, OperationMapping, Param
-from his_db.mapping.paths import getter, resolve
+from his_db.mapping.convert_out import Change, Unbindable, change_of, plain_text
+from his_db.mapping.model import CodeMap, OperationMapping, Param, Transform
+from his_db.mapping.paths import getter, resolve, sort_of
 from his_db.mapping.sql_text import binds
+from his_db.secret_reference import SecretUnreadable, first_line, is_reference
 
 Get = Callable[[Call, Flow], Any]
 
@@ -41,7 +42,7 @@ class Binder:
 
     __slots__ = ("_entries", "_label")
 
-    def __init__(self, entries: Sequence[tuple[str, Get, Callable[[Any], Any], str]], label: str) -> None:
+    def __init__(self, entries: Sequence[tuple[str, Get, Change | None, str]], label: str) -> None:
         self._entries = tuple(entries)
         self._label = label
 
@@ -50,7 +51,7 @@ class Binder:
         found: dict[str, Any] = {}
         for name, get, change, source in self._entries:
             try:
-                found[name] = change(get(call, flow))
+                found[name] = get(call, flow) if change is None else change(get(call, flow))
             except Unbindable as error:
                 detail = f"{self._label}: {source} {error}"
                 raise HisRefused(reason_pb2.REASON_INVALID_REQUEST, detail) from None
@@ -87,8 +88,11 @@ def compile_binder(
     for param in params:
         source = param.source or param.step or "a constant"
         # A constant is bound as the file has it, also when it is empty.
-        change = change_of(param.transform, codes) if param.source or param.step else _as_it_is
-        found.append((param.name, _get(param, request, zone, label), change, source))
+        change = change_of(param.transform, codes) if param.source or param.step else None
+        get = _plain(param, request)
+        if get is not None:
+            change = None
+        found.append((param.name, get or _get(param, request, zone, label), change, source))
     return Binder(found, label)
 
 
@@ -103,8 +107,19 @@ def sql_binder(mapping: OperationMapping, sql: str) -> Binder:
     )
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
+def _plain(param: Param, request: Descriptor | None) -> Get | None:
+    """The getter of a field of the request that is bound as it is, empty text as NULL; None: it is another."""
+    if request is None or not param.source or param.transform != Transform():
+        return None
+    path = resolve(request, param.source)
+    if path is None or len(path) > 1:
+        return None
+    sort, name = sort_of(path[0]), path[0].name
+    if sort in {"int", "money"}:
+        return lambda call, flow: getattr(call.request, name)
+    if sort == "bool":
+        return lambda call, flow: int(getattr(call.request, name))
+    return (lambda call, flow: plain_text(getattr(call.request, name))) if sort == "text" else None
 
 
 def _get(param: Param, request: Descriptor | None, zone: ZoneInfo, label: str) -> Get:
@@ -112,7 +127,7 @@ def _get(param: Param, request: Descriptor | None, zone: ZoneInfo, label: str) -
         return _step_get(param.step, label)
     if not param.source:
         const = param.const
-        return lambda call, flow: const
+        return _secret_get(const, label) if isinstance(const, str) and is_reference(const) else lambda call, flow: const
     if param.source in CALL_VALUES:
         return CALL_VALUES[param.source]
     match = KEY.fullmatch(param.source)
@@ -124,6 +139,18 @@ def _get(param: Param, request: Descriptor | None, zone: ZoneInfo, label: str) -
         raise ValueError(f"no such request field: {param.source}")
     read = getter(path, zone)
     return lambda call, flow: read(call.request) if call.request is not None else None
+
+
+def _secret_get(reference: str, label: str) -> Get:
+    """The secret as it is at each call: a file may be renewed at any time."""
+
+    def get(call: Call, flow: Flow) -> str:
+        try:
+            return first_line(reference)
+        except SecretUnreadable as error:  # nothing was sent: the same call may come again
+            raise HisUnavailable(f"{label}: {error}") from None
+
+    return get
 
 
 def _step_get(step: str, label: str) -> Get:
@@ -144,11 +171,6 @@ def _step_get(step: str, label: str) -> Get:
 def derived_key(seed: str, index: str) -> str:
     """32 hex digits, the same for every retry of one request: `$key` is index 1."""
     return hashlib.sha256(f"{seed}{index}".encode()).hexdigest()[:32]
-
-
-def wall_clock(moment: datetime, zone: ZoneInfo) -> datetime:
-    """An aware instant as the hospital's wall clock: naive, whole seconds."""
-    return moment.astimezone(zone).replace(tzinfo=None, microsecond=0)
 
 
 def window_dates(today: date, window: tuple[int, int]) -> tuple[date, date]:

@@ -12,15 +12,16 @@ from his_db.mapping.check_results import check_results
 from his_db.mapping.check_segments import check_segments
 from his_db.mapping.check_tests import check_operation_tests
 from his_db.mapping.finding import Reporter, did_you_mean
-from his_db.mapping.model import AnswerSpec, OperationMapping
+from his_db.mapping.model import FILE, AnswerSpec, OperationMapping
 from his_db.mapping.paths import resolve, sort_of
 
 UNSUPPORTED = "unsupported"
 HTTP = "http"
+_OVER_HTTP = frozenset({HTTP, "gateway"})
 
 
-def check_operation(mapping: OperationMapping, kind: Kind, report: Reporter) -> None:
-    """One operation by itself: source, effect, kind, results, and what its kind sees."""
+def check_operation(mapping: OperationMapping, kind: Kind | None, report: Reporter) -> None:
+    """One operation by itself: source, effect, kind, results, and what its kind sees. None: nobody knows its kind."""
     operation = mapping.operation
     effect = "read" if operation.is_read else "write"
     check_source(mapping.source, mapping.site.sources, report)
@@ -30,12 +31,13 @@ def check_operation(mapping: OperationMapping, kind: Kind, report: Reporter) -> 
             f"the contract says that {operation.name} is a {effect}", f"标准规定 {operation.name} 是{_zh(effect)}操作"
         )
         report.value("H204", ("effect",), message, Words(f'effect = "{effect}"', f'effect = "{effect}"'))
-    if effect not in kind.effects:
+    if kind is not None and effect not in kind.effects:
         message = Words(f'kind = "{kind.name}" cannot {effect}', f'kind = "{kind.name}" 不能用于{_zh(effect)}操作')
         fix = Words('use kind = "steps" or kind = "procedure"', '请用 kind = "steps" 或 kind = "procedure"')
         report.value("H203", ("kind",), message, fix)
-        return
-    check_engine(mapping, report)
+        kind = None  # what it wants of the rest is not what the right kind will want
+    if kind is not None:
+        check_engine(mapping, report)
     for key in ("probe", "answer"):
         if operation.is_read and key in mapping.values:
             message = Words(f"{key} belongs to writing operations", f"{key} 只用于写操作")
@@ -45,20 +47,21 @@ def check_operation(mapping: OperationMapping, kind: Kind, report: Reporter) -> 
         report.key("H218", ("cache",), message, Words("delete cache", "删除 cache"))
     check_results(mapping, report)
     check_segments(mapping, report)
-    kind.check(mapping, report)
-    check_operation_tests(mapping, report)
+    if kind is not None:
+        kind.check(mapping, report)
+        check_operation_tests(mapping, report)
 
 
-def check_engine(mapping: OperationMapping, report: Reporter) -> None:
-    """kind = "http" speaks to a source of engine "http", and every other kind to a database."""
+def check_engine(mapping: OperationMapping, report: Reporter, place: Path = ("kind",)) -> None:
+    """Kinds "http" and "gateway" speak to a source of engine "http", and every other kind to a database."""
     if not mapping.engine or mapping.kind == UNSUPPORTED:
         return
-    if (mapping.engine == HTTP) != (mapping.kind == HTTP):
+    if mapping.engine == FILE or (mapping.engine == HTTP) != (mapping.kind in _OVER_HTTP):
         message = Words(
             f'kind = "{mapping.kind}" does not fit the source {mapping.source}, whose engine is {mapping.engine}',
             f'kind = "{mapping.kind}" 不适用于数据源 {mapping.source}（引擎为 {mapping.engine}）',
         )
-        report.value("H233", ("kind",), message, Words("use the other kind or source", "请换 kind 或 source"))
+        report.value("H233", place, message, Words("use the other kind or source", "请换 kind 或 source"))
 
 
 def _zh(effect: str) -> str:
@@ -129,7 +132,7 @@ def _check_answer(answer: AnswerSpec, mapping: OperationMapping, read: Operation
             f"{answer.read} does not answer with a {wanted.name}", f"{answer.read} 返回的不是 {wanted.name}"
         )
         report.value("H218", place, message)
-    if read.source != mapping.source:
+    if read.kind and read.source != mapping.source:
         message = Words(
             "write and answer must use one source: they share a transaction",
             "写操作与 answer 必须使用同一个数据源（同一事务）",

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from his_db.document.finding import Words
+from his_db.document.finding import Words, nearest
 from his_db.document.located import Document, Path
 from his_db.mapping.binding import CALL_VALUES, KEY, PAGE_VALUES, WINDOW_VALUES, implicit
 from his_db.mapping.check_codes import check_all_back, check_backwards, check_values
@@ -16,6 +16,7 @@ from his_db.mapping.finding import Reporter, did_you_mean
 from his_db.mapping.formats import format_fault, has_date, has_time
 from his_db.mapping.model import CodeMap, OperationMapping, Param
 from his_db.mapping.paths import field_names, resolve, sort_of
+from his_db.secret_reference import FORMS, is_reference, names_a_secret, seems_reference
 
 _FORMATS: Final = ("date", "time", "datetime")
 _CALL_SORTS: Final[Mapping[str, str]] = {
@@ -133,6 +134,8 @@ def _entry_names(mapping: OperationMapping) -> tuple[str, ...]:
 def _check(param: Param, scope: Scope, report: Reporter) -> None:
     table = table_at(report.document, param.path)
     given = [key for key in ("from", "const", "step") if key in table]
+    if report.document.damage.hides((*param.path, "dir")):
+        return  # whether it takes a value is not known
     if param.direction in {"out", "return"}:
         if given:
             message = Words("an OUT or RETURN parameter takes no value", "OUT 或 RETURN 参数不接收值")
@@ -156,6 +159,7 @@ def _check(param: Param, scope: Scope, report: Reporter) -> None:
                 message,
                 Words("write the constant as the HIS wants it", "直接写成 HIS 需要的值"),
             )
+        _check_secret(param, (*param.path, "const"), table.get("const"), report)
     elif param.source.startswith("$"):
         _check_call_value(param, place, table, scope, report)
     else:
@@ -215,7 +219,7 @@ def _check_conversions(
     if len(formats) > 1:
         message = Words("one format only", "只能写一个格式")
         report.key("H211", (*param.path, formats[1]), message)
-    if sort == "money" and "money" not in table:
+    if sort == "money" and "money" not in table:  # a bad unit has been reported
         _needs_money(param.source, param.path, report)
     if "money" in table and sort != "money":
         message = Words("money fits only amounts (…_fen)", "money 只能用于金额字段（…_fen）")
@@ -261,6 +265,8 @@ def _check_codes(param: Param, field: FieldDescriptor | None, scope: Scope, repo
     codes = scope.codes.get(name)
     if codes is None:
         no_such_codes(name, (*param.path, "codes"), scope.codes, report)
+        codes = scope.codes.get(nearest(name, scope.codes))  # the one that was probably meant
+    if codes is None:
         return
     check_backwards(codes, report)
     if field is not None and field.enum_type is not None:
@@ -274,8 +280,10 @@ def no_such_codes(name: str, path: Path, codes: Mapping[str, CodeMap], report: R
     report.value("H215", path, message, did_you_mean(name, codes))
 
 
-def check_format(text: str, path: Path, sort: str, report: Reporter) -> None:
-    """A strftime format; for a date it must hold one, for a time an hour."""
+def check_format(text: object, path: Path, sort: str, report: Reporter) -> None:
+    """A strftime format; for a date it must hold one, for a time an hour. What is no text has been reported."""
+    if not isinstance(text, str):
+        return
     fault = format_fault(text)
     if fault:
         message = Words(f"{fault} is not known in a format", f"格式中不能使用 {fault}")
@@ -288,6 +296,17 @@ def check_format(text: str, path: Path, sort: str, report: Reporter) -> None:
         report.value("H227", path, Words("the format holds no whole date", "格式中没有完整的日期"))
     elif sort == "time" and not has_time(text):
         report.value("H227", path, Words("the format holds no hour", "格式中没有小时"))
+
+
+def _check_secret(param: Param, path: Path, const: object, report: Reporter) -> None:
+    """A password or key is named, not written: mappings are copied, compared, sent by mail."""
+    if not isinstance(const, str) or not const or is_reference(const):
+        return
+    if seems_reference(const):
+        report.value("H400", path, Words("not a reference to a secret", "不是有效的密钥引用"), FORMS)
+    elif names_a_secret(param.name):
+        message = Words("a secret must not be written into a mapping", "密码、密钥不能直接写在映射文件里")
+        report.value("H400", path, message, FORMS)
 
 
 def _needs_money(name: str, path: Path, report: Reporter) -> None:

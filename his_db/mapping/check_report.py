@@ -1,4 +1,4 @@
-"""Checking `[report.<name>]`: what it reads, its columns with their kinds, when it runs. Its engine comes later."""
+"""Checking `[report.<name>]`: what it reads, its columns with their kinds, when it runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from his_db.mapping.check_results import check_field, no_such_column
 from his_db.mapping.check_statement import check_called, check_select, report_unused
 from his_db.mapping.cron import cron_fault
 from his_db.mapping.finding import Reporter, did_you_mean
-from his_db.mapping.model import ReportMapping
+from his_db.mapping.model import FILE, ReportColumnSpec, ReportMapping
 from his_db.mapping.read import hours_of
 from his_db.mapping.sql_text import binds
 
@@ -38,8 +38,8 @@ def check_report(report_mapping: ReportMapping, report: Reporter) -> None:
     """Everything about one report but its name among others."""
     path = report_mapping.path
     check_source(report_mapping.source, report_mapping.site.sources, report, (*path, "source"))
-    if report_mapping.engine == "http":
-        message = Words("only an operation can read over HTTP", "只有操作才能使用 HTTP 数据源")
+    if report_mapping.engine in ("http", FILE):
+        message = Words("a report reads a database", "报表只能使用数据库数据源")
         report.value("H233", (*path, "source"), message)
     outputs = _check_statement(report_mapping, report)
     _check_columns(report_mapping, outputs, report)
@@ -87,6 +87,11 @@ def _check_statement(mapping: ReportMapping, report: Reporter) -> tuple[str, ...
 
 def _check_columns(mapping: ReportMapping, outputs: tuple[str, ...] | None, report: Reporter) -> None:
     seen: set[str] = set()
+    names = [column.name for column in mapping.columns]
+    subtotal = mapping.values.get("subtotal")
+    if subtotal is not None and subtotal not in names:
+        message = Words(f'there is no column "{subtotal}"', f"没有列 “{subtotal}”")
+        report.value("H205", (*mapping.path, "subtotal"), message, did_you_mean(subtotal, names))
     for column in mapping.columns:
         place: Path = (*column.field.path, "name")
         if column.name.casefold() in seen:
@@ -94,9 +99,27 @@ def _check_columns(mapping: ReportMapping, outputs: tuple[str, ...] | None, repo
             report.value("H210", place, message, Words("delete one", "删除其中一个"))
         seen.add(column.name.casefold())
         field = FIELD_OF_KIND.get(column.kind)
-        if field is not None:
+        if field is not None and not report.document.damage.hides((*column.field.path, "kind")):
             check_field(replace(column.field, to=column.name), field, mapping.site.codes, report, place=place)
+        _check_total(column, mapping, report)
         name = column.field.column
         if outputs is not None and name.casefold() not in {item.casefold() for item in outputs}:
             key = "column" if name != column.name else "name"
             no_such_column(name, (*column.field.path, key), outputs, report)
+
+
+def _check_total(column: ReportColumnSpec, mapping: ReportMapping, report: Reporter) -> None:
+    """Sums are of counts and amounts; a share over all rows comes from two columns that have sums."""
+    path = column.field.path
+    if column.total and column.kind not in {"fen", "count"}:
+        message = Words("only counts and amounts have a sum", "只有数量和金额可以合计")
+        report.key("H211", (*path, "total"), message, Words("delete total", "删除 total"))
+    if column.mask and column.kind != "text":
+        report.key("H211", (*path, "mask"), Words("only text is masked", "只有文本列可以脱敏"))
+    if column.rate and column.kind != "percent":
+        report.key("H211", (*path, "rate"), Words("rate belongs to percent", "rate 只用于 percent 列"))
+    summed = [item.name for item in mapping.columns if item.total]
+    for at, name in enumerate(column.rate):
+        if name not in summed:
+            message = Words(f'no column "{name}" has a sum', f"没有可合计的列 “{name}”")
+            report.value("H205", (*path, "rate", at), message, did_you_mean(name, summed))

@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from his160.v1 import reason_pb2
 
 from his_db import contract
-from his_db.document.finding import Words
+from his_db.document.finding import Words, nearest
 from his_db.document.located import Path
 from his_db.mapping.check_codes import check_values
 from his_db.mapping.check_params import check_format, no_such_codes, table_at
@@ -46,8 +46,8 @@ def check_results(mapping: OperationMapping, report: Reporter) -> None:
     for result in mapping.results:
         if result.not_found:
             check_reason(result.not_found, (*result.path, "not_found"), report)
-        if result.set is not None and mapping.kind != "procedure":
-            message = Words("set belongs to procedures", "set 只用于存储过程")
+        if result.set is not None and mapping.kind not in {"procedure", "steps"}:
+            message = Words("set belongs to procedures and steps", "set 只用于存储过程和 steps")
             report.key("H230", (*result.path, "set"), message)
         if result.at and mapping.kind != "http":
             report.key("H230", (*result.path, "at"), Words("at belongs to kind = http", "at 只用于 kind = http"))
@@ -67,7 +67,7 @@ def check_results(mapping: OperationMapping, report: Reporter) -> None:
         else:
             covered |= {prefix + name for name in found}
             check_required(descriptor, found, result.path, report, at_root=bool(prefix))
-    if len(mapping.results) > 1 and mapping.kind not in {"procedure", "http"}:
+    if len(mapping.results) > 1 and mapping.kind not in {"procedure", "http", "steps"}:
         message = Words(
             "one [[result]] only; its `to` may reach into several messages",
             "只能有一个 [[result]]；可用 to 的路径写入多个部分",
@@ -160,7 +160,8 @@ def check_field(
     if not _check_sources(spec, sort, report):
         return
     table = table_at(report.document, spec.path)
-    if sort == "money" and spec.const is None and not spec.money and not spec.contains:
+    has_unit = bool(spec.money) or report.document.damage.hides((*spec.path, "money"))
+    if sort == "money" and spec.const is None and not has_unit and not spec.contains:
         message = Words(
             f"{spec.to} is an amount in fen: say in which unit the column is",
             f"{spec.to} 是以分为单位的金额，必须写明该列的单位",
@@ -252,7 +253,10 @@ def _check_codes(
     found = codes.get(spec.codes)
     if found is None:
         no_such_codes(spec.codes, place, codes, report)
-    elif sort == "enum":
+        found = codes.get(nearest(spec.codes, codes))  # the one that was probably meant
+    if found is None:
+        return
+    if sort == "enum":
         check_values(found, field, report)
     elif sort == "bool":
         message = Words("a yes/no field takes `true`, not codes", "是/否字段请用 true，而不是 codes")

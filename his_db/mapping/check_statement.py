@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from his_db.document.finding import Words
-from his_db.document.located import Path
+from his_db.document.located import Document, Path
 from his_db.mapping import sql_facts, sql_text
 from his_db.mapping.check_params import check_implicit, check_params
 from his_db.mapping.finding import Reporter, did_you_mean
-from his_db.mapping.model import OperationMapping, Param, Site, sql_of, sql_path
+from his_db.mapping.model import UNREAD, OperationMapping, Param, Site, sql_of, sql_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class StatementFacts:
 def check_statement(
     table: Mapping[str, Any], path: Path, engine: str, site: Site, report: Reporter
 ) -> StatementFacts | None:
-    """The statement of a table with `sql` or `sql_file`. None when there is none that could be looked at."""
-    has_inline, has_file = "sql" in table, "sql_file" in table
+    """The statement of a table with `sql` or `sql_file`. None when there is none whose facts are certain."""
+    has_inline, has_file = bool(table.get("sql")), bool(table.get("sql_file"))
     if has_inline == has_file:
         message = Words("exactly one of sql and sql_file is needed", "sql 与 sql_file 必须且只能写一个")
         report.key("H231", path, message)
@@ -38,20 +38,36 @@ def check_statement(
     if has_file and not _check_file(table, place, site, report):
         return None
     sql = sql_of(table, report.document, site.sql_files)
+    if sql == UNREAD:
+        report.document.damage.add(place)
+        return None
     found = sql_text.statements(sql, engine)
     if len(found) != 1:
         message = Words(f"{len(found)} statements, exactly one is allowed", f"这里有 {len(found)} 条语句，只允许一条")
         report.value("H300", place, message, Words('kind = "steps" takes several', '多条语句请用 kind = "steps"'))
-        return None
-    if not _check_verb(sql, place, report):
-        return None
+    allowed = [statement for statement in found if _check_verb(statement, place, report)]
     check_called(sql, place, report, engine)
     for name in sql_text.quoted_binds(sql, engine):
         message = Words(f"':{name}' in quotes is text, not a bind", f"引号里的 ':{name}' 是文本，不是参数")
         report.warn("H308", place, message, Words(f"write :{name} without quotes", f"去掉引号，写成 :{name}"))
-    facts = sql_facts.facts_of(sql, engine)
-    _report_facts(facts, place, report)
-    return StatementFacts(place, sql, sql_text.is_select(sql), facts.outputs, facts.ordered)
+    facts = [sql_facts.facts_of(statement, engine) for statement in allowed]
+    for each in facts:
+        _report_facts(each, place, report)
+    if len(found) != 1 or not facts:
+        return None
+    return StatementFacts(place, sql, sql_text.is_select(sql), facts[0].outputs, facts[0].ordered)
+
+
+def check_statements(document: Document, values: Mapping[str, Any], site: Site, report: Reporter) -> None:
+    """The SQL of a file whose operation is not known: what can be said of statements alone."""
+    engine = site.sources.get(str(values.get("source", "")), "")
+    tables: list[tuple[Path, Any]] = [((), values)]
+    for key in ("step", "diagnosis"):
+        items = values.get(key, ())
+        tables += [((key, at), item) for at, item in enumerate(items if isinstance(items, list) else ())]
+    for path, table in tables:
+        if isinstance(table, Mapping) and any(isinstance(table.get(key), str) for key in ("sql", "sql_file")):
+            check_statement(table, path, engine, site, report)
 
 
 def sql_place(table: Mapping[str, Any], path: Path) -> Path:

@@ -26,8 +26,8 @@ _BELONGS: Final[Mapping[str, frozenset[str]]] = {
     "steps": frozenset({"steps"}),
     "diagnosis": frozenset({"steps"}),
     "changed": frozenset({"steps"}),
-    "reply": frozenset({"http"}),
-    "status": frozenset({"http"}),
+    "reply": frozenset({"http", "gateway"}),
+    "status": frozenset({"http", "gateway"}),
     "rows": frozenset({"table", "query", "steps", "procedure"}),
 }
 
@@ -49,9 +49,22 @@ def check_operation_tests(mapping: OperationMapping, report: Reporter) -> None:
         if mapping.kind == "steps":
             names = [item["name"] for item in mapping.values["step"]]
             _check_names(test, "steps", names, report)
+            _check_steps(test, report)
         if mapping.kind == "procedure":
-            outs = [param.name for param in mapping.params if param.direction != "in"]
+            damage = report.document.damage
+            outs = [p.name for p in mapping.params if p.direction != "in" or damage.hides((*p.path, "dir"))]
             _check_names(test, "returns", outs, report)
+
+
+def _check_steps(test: TrialSpec, report: Reporter) -> None:
+    """What each step gives: rows that it reads, or how many it changes."""
+    for name, gives in test.values.get("steps", {}).items():
+        is_count = isinstance(gives, int) and not isinstance(gives, bool)
+        if is_count or (isinstance(gives, list) and all(isinstance(row, dict) for row in gives)):
+            continue
+        message = Words(f"steps: {name} gives rows or a number of rows", f"steps：{name} 应为行的列表或行数")
+        fix = Words("take = 1, or read = [ { column = value } ]", "写成 take = 1，或 read = [ { 列 = 值 } ]")
+        report.value("H237", (*test.path, "steps", name), message, fix)
 
 
 def check_watch_tests(watch: WatchMapping, descriptor: Descriptor, report: Reporter) -> None:
@@ -68,7 +81,7 @@ def check_watch_tests(watch: WatchMapping, descriptor: Descriptor, report: Repor
         if event is None:
             message = Words("expect needs event", "expect 中必须写 event")
             report.key("H237", (*test.path, "expect"), message, Words('event = "none"', 'event = "none"'))
-        elif event != NO_EVENT and event not in kinds:
+        elif event != NO_EVENT and (not isinstance(event, str) or event not in kinds):
             message = Words(f'there is no event "{event}"', f"没有事件 “{event}”")
             report.value("H213", (*test.path, "expect", "event"), message, did_you_mean(str(event), [*kinds, NO_EVENT]))
         _check_expect(test, descriptor, ("event", "occurred"), report)

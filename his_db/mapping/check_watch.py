@@ -14,12 +14,13 @@ from his_db import contract
 from his_db.document.finding import Words
 from his_db.document.located import Path
 from his_db.mapping.binding import implicit
+from his_db.mapping.check_feed import check_feeds, check_wake
 from his_db.mapping.check_params import check_scoped, watch_scope
 from his_db.mapping.check_results import check_columns, check_fields, check_required
 from his_db.mapping.check_statement import check_select, report_unused
 from his_db.mapping.check_tests import check_watch_tests
 from his_db.mapping.finding import Reporter, did_you_mean
-from his_db.mapping.model import EventSpec, WatchMapping
+from his_db.mapping.model import FILE, EventSpec, WatchMapping
 from his_db.mapping.paths import field_names, resolve, sort_of
 from his_db.mapping.sql_text import binds
 from his_db.mapping.when import GONE, NEW, Among, Condition, Rule, parse_when, values_of
@@ -40,7 +41,9 @@ def check_watch(watch: WatchMapping, report: Reporter) -> None:
     check_scoped(watch.params, scope, report)
     mapped = check_fields(watch.result.fields, descriptor, watch.site.codes, report)
     check_required(descriptor, mapped, ("fields",), report, at_root=True)
-    facts = check_select(watch.values, (), watch.engine, watch.site, report)
+    if watch.engine == FILE:
+        _check_file(watch, report)
+    facts = check_select(watch.values, (), watch.engine, watch.site, report) if watch.engine != FILE else None
     if facts is not None:
         known = {param.name for param in watch.params}
         used = binds(facts.sql, watch.engine)
@@ -61,7 +64,23 @@ def check_watch(watch: WatchMapping, report: Reporter) -> None:
     for event in watch.events:
         goes = _check_event(event, watch, descriptor, mapped, report) or goes
     _check_vanish(watch, goes, report)
+    check_feeds(watch, report)
+    check_wake(watch, report)
     check_watch_tests(watch, descriptor, report)
+
+
+def _check_file(watch: WatchMapping, report: Reporter) -> None:
+    """Rows of dropped files: columns by name, nothing that a database would need; and nothing in them vanishes."""
+    for key in ("sql", "sql_file", "params", "feed", "wake"):
+        if watch.values.get(key):
+            message = Words(
+                f"{watch.source} is a folder for files: {key} says nothing there",
+                f"{watch.source} 是文件目录，{key} 在此无意义",
+            )
+            report.key("H233", (key,), message, Words("leave it out", "请删除"))
+    if watch.vanish == "event":
+        message = Words("a row that is not in a file is not gone", "文件中没有的行不算消失")
+        report.value("H233", ("vanish",), message, Words('vanish = "ignore"', 'vanish = "ignore"'))
 
 
 def _check_key(watch: WatchMapping, descriptor: Descriptor, mapped: set[str], report: Reporter) -> None:

@@ -31,11 +31,20 @@ def change_of(transform: Transform, codes: Mapping[str, CodeMap]) -> Change:
             return "" if keeps_empty else None
         for step in steps:
             value = step(value)
-        if type(value) is str and "\0" in value:
-            raise Unbindable("holds a NUL character")
-        return value
+        return _without_nul(value) if type(value) is str else value
 
     return change
+
+
+def plain_text(value: str) -> str | None:
+    """Text of a request as it is bound where the mapping changes nothing. Raises Unbindable."""
+    return _without_nul(value) if value else None
+
+
+def _without_nul(value: str) -> str:
+    if "\0" in value:
+        raise Unbindable("holds a NUL character")
+    return value
 
 
 def _steps(transform: Transform, codes: Mapping[str, CodeMap]) -> tuple[Change, ...]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from his_db.document.finding import NOTHING, Words, listed, nearest
 from his_db.document.located import Document, Path
-from his_db.document.problem import Problem, Problems, Severity
+from his_db.document.problem import Place, Problem, Problems, Severity
 
 CODES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -53,6 +53,9 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "H237": "a test that cannot be run",
         "H238": "a template or path of a reply that cannot be used",
         "H239": "a test that failed",
+        "H240": "options of a gateway that cannot work",
+        "H241": "a set without an operation",
+        "H242": "money goes back and nobody asks the HIS first",
         # secrets
         "H400": "a secret written into a mapping",
         # SQL
@@ -70,27 +73,70 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+# Code -> the parts of a file whose names it needs: with one of them lost, what seems to be missing may be unreadable.
+_NEEDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "H209": ("result", "fields", "answer"),
+        "H220": ("sql", "sql_file", "step", "diagnosis", "body", "path", "headers"),
+        "H221": ("params",),
+        "H223": ("step", "params"),
+        "H225": ("fields",),
+        "H226": ("fields", "event"),
+        "H229": ("sql", "sql_file", "params"),
+        "H230": ("params", "step"),
+        "H237": ("step", "params", "fields"),
+        "H302": ("step",),
+    }
+)
+
+
+# Code -> keys of the table that a finding is about, when it is about the table as a whole.
+_ABOUT: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "H219": ("column", "const", "date_column", "time_column", "from", "step", "dir", "type"),
+        "H224": ("is", "text", "outcome"),
+        "H230": ("result", "answer", "into", "rows"),
+        "H231": ("sql", "sql_file"),
+        "H235": ("minutes", "count"),
+        "H237": ("before", "after", "event", "expect"),
+        "H238": ("body", "method"),
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """Reports about one document."""
+    """Reports about one document. `base`: the table that is looked at as if it were a file (a report among several).
+
+    What the document's damage already says, or cannot let anybody know, is not reported.
+    """
 
     document: Document
     problems: Problems
+    base: Path = ()
 
     def value(self, code: str, path: Path, message: Words, fix: Words = NOTHING) -> None:
         """An error about the value at `path`."""
-        place = self.document.value_place(path)
-        self.problems.add(Problem(place, code, message.en, message.zh, fix.en, fix.zh))
+        self._report(self.document.value_place(path), code, path, message, fix)
 
     def key(self, code: str, path: Path, message: Words, fix: Words = NOTHING) -> None:
         """An error about the key or header at `path`."""
-        place = self.document.place(path)
-        self.problems.add(Problem(place, code, message.en, message.zh, fix.en, fix.zh))
+        self._report(self.document.place(path), code, path, message, fix)
 
     def warn(self, code: str, path: Path, message: Words, fix: Words = NOTHING) -> None:
         """A warning about the value at `path`."""
-        place = self.document.value_place(path)
-        self.problems.add(Problem(place, code, message.en, message.zh, fix.en, fix.zh, Severity.WARNING))
+        self._report(self.document.value_place(path), code, path, message, fix, Severity.WARNING)
+
+    def _report(
+        self, place: Place, code: str, path: Path, message: Words, fix: Words, severity: Severity = Severity.ERROR
+    ) -> None:
+        damage = self.document.damage
+        if damage and (
+            damage.hides(path, _ABOUT.get(code, ()))
+            or any(damage.loses((*self.base, area)) for area in _NEEDS.get(code, ()))
+        ):
+            return
+        self.problems.add(Problem(place, code, message.en, message.zh, fix.en, fix.zh, severity))
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> Words:

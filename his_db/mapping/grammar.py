@@ -144,14 +144,20 @@ SEGMENTS: Final = TableOf(
 
 _ROWS: Final = ListOf(TableOf({}, extra=AnyValue()))
 _TABLE: Final = TableOf({}, extra=AnyValue())
+_TEST_KEYS: Final[Mapping[str, Field]] = {
+    "name": Field(_WORD, required=True),
+    "now": Field(Scalar(), doc="date and time of the call", doc_zh="调用时刻"),
+    "given": Field(_TABLE, default={}),
+    "sends": Field(_TABLE, doc="what is bound", doc_zh="应当绑定的值"),
+    "reply": Field(Text()),
+    "status": Field(Integer(100, 599), default=200),
+    "expect": Field(_TABLE, required=True),
+}
 TESTS: Final = Field(
     ListOf(
         TableOf(
             {
-                "name": Field(_WORD, required=True),
-                "now": Field(Scalar(), doc="date and time of the call", doc_zh="调用时刻"),
-                "given": Field(_TABLE, default={}),
-                "sends": Field(_TABLE, doc="what is bound", doc_zh="应当绑定的值"),
+                **_TEST_KEYS,
                 "rows": Field(_ROWS),
                 "sets": Field(ListOf(_ROWS)),
                 "returns": Field(_TABLE),
@@ -159,9 +165,6 @@ TESTS: Final = Field(
                 "steps": Field(_TABLE, default={}),
                 "diagnosis": Field(Integer(1, 100)),
                 "answers": Field(ListOf(_ROWS), default=[]),
-                "reply": Field(Text()),
-                "status": Field(Integer(100, 599), default=200),
-                "expect": Field(_TABLE, required=True),
             }
         )
     ),
@@ -199,6 +202,41 @@ OPERATION_KEYS: Final[Mapping[str, Field]] = {
     "test": TESTS,
 }
 
+GATEWAY_KEYS: Final[Mapping[str, Field]] = {
+    "schema": Field(Integer(), required=True),
+    "gateway": Field(_WORD, required=True, doc="name of the gateway", doc_zh="网关名称"),
+    "kind": Field(Text(choices=("gateway",)), default="gateway"),
+    "source": Field(_WORD, required=True, doc="a source of engine http", doc_zh="引擎为 http 的数据源"),
+    "operations": Field(ListOf(_WORD, min_items=1), doc="without it: all", doc_zh="省略则为全部"),
+    "timeout": Field(Duration(timedelta(milliseconds=50), timedelta(minutes=10))),
+    "note": Field(Text()),
+}
+_GATEWAY_TESTS: Final = Field(
+    ListOf(
+        TableOf(
+            {
+                "operation": Field(_WORD, required=True, doc="which operation", doc_zh="测试哪个操作"),
+                **_TEST_KEYS,
+                "replies": Field(ListOf(Text(), min_items=1), doc="one after the other", doc_zh="依次返回"),
+            }
+        )
+    ),
+    default=[],
+)
+
+
+# A gateway file whose gateway is not known.
+ANY_GATEWAY: Final = TableOf({**GATEWAY_KEYS, "test": _GATEWAY_TESTS}, extra=AnyValue())
+
+
+def gateway_file(options: Mapping[str, Field]) -> TableOf:
+    """The shape of a gateway file, with the options of its gateway."""
+    table = TableOf(options)
+    is_needed = any(field.required for field in options.values())
+    wanted = Field(table, required=True) if is_needed else Field(table, default={})
+    return TableOf({**GATEWAY_KEYS, "options": wanted, "test": _GATEWAY_TESTS})
+
+
 CODES_FILE: Final = TableOf(
     {
         "schema": Field(Integer(), required=True),
@@ -230,6 +268,7 @@ WATCH_FILE: Final = TableOf(
         "subject": Field(Text(choices=("appointment", "schedule")), required=True),
         "source": Field(_WORD, default="his"),
         "poll": Field(Duration(timedelta(milliseconds=50), timedelta(days=1))),
+        "wake": Field(_WORD),
         "window": Field(
             TableOf(
                 {
@@ -244,6 +283,25 @@ WATCH_FILE: Final = TableOf(
         **SQL_KEYS,
         "params": PARAMS,
         "fields": FIELDS,
+        "feed": Field(
+            ListOf(
+                TableOf(
+                    {
+                        "rung": Field(_WORD, required=True),
+                        "table": Field(_WORD, required=True),
+                        "key": Field(_WORD),
+                        "column": Field(_WORD),
+                        "where": Field(_WORD),
+                        "margin": Field(Duration(timedelta(0), timedelta(minutes=10)), default=timedelta(seconds=2)),
+                        "gap": Field(Duration(timedelta(seconds=1), timedelta(days=1)), default=timedelta(minutes=10)),
+                        "options": Field(MapOf(Text()), default={}),
+                    }
+                )
+            ),
+            default=[],
+        ),
+        "reconcile": Field(Duration(timedelta(seconds=1), timedelta(hours=1)), default=timedelta(seconds=30)),
+        "orders": Field(Duration(timedelta(0), timedelta(hours=1)), default=timedelta(seconds=10)),
         "event": Field(
             ListOf(
                 TableOf(
@@ -277,6 +335,9 @@ _REPORT: Final = TableOf(
                         "column": Field(_WORD),
                         "title": Field(_WORD, required=True),
                         "kind": Field(Text(choices=("text", "count", "fen", "date", "time", "percent")), required=True),
+                        "total": Field(Boolean(), doc="whether a sum means something", doc_zh="是否合计"),
+                        "mask": Field(Text(choices=("name", "document", "phone"))),
+                        "rate": Field(ListOf(_WORD, min_items=2, max_items=2), default=[]),
                         **CONVERSIONS,
                     }
                 ),
@@ -285,6 +346,8 @@ _REPORT: Final = TableOf(
             required=True,
         ),
         "schedule": Field(_WORD, doc="cron: minute hour day month weekday", doc_zh="cron：分 时 日 月 周"),
+        "period": Field(Text(choices=("day", "month")), default="day"),
+        "subtotal": Field(_WORD, doc="column whose groups get a sum", doc_zh="按该列分组小计"),
         "quiet_hours": Field(ListOf(_WORD), default=[]),
         "timeout": Field(Duration(timedelta(milliseconds=50), timedelta(minutes=30))),
         "max_rows": Field(Integer(1, 1_000_000), default=100_000),

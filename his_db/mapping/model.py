@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import time, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from his_db.contract import ContractOperation
 from his_db.document.located import Document, Path
+from his_db.feed import FeedSpec
 from his_db.mapping.tally import Tally
 
+if TYPE_CHECKING:  # the port knows the reporter, which knows nothing of records
+    from his_db.gateway import OpenedGateway
+
 REFUSE = "refuse"
+UNREAD = "\0"
+"""Stands for the text of a file that cannot be read: it is there, and nobody knows what it says."""
+FILE: Final = "file"
+"""What stands for an engine where the source is a folder for dropped files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +176,8 @@ class Site:
     timezone: str
     codes: Mapping[str, CodeMap]
     sql_files: Mapping[str, str]
-    tally: Tally = field(default_factory=Tally, compare=False, repr=False)
+    gateways: dict[str, OpenedGateway] = field(default_factory=dict, compare=False, repr=False)
+    """The gateways of the set, by name, once they are opened: the operations of a file share one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +198,7 @@ class OperationMapping:
     results: tuple[ResultSpec, ...]
     site: Site = field(repr=False)
     tests: tuple[TrialSpec, ...] = ()
+    tally: Tally = field(default_factory=Tally, compare=False, repr=False)
 
     @property
     def engine(self) -> str:
@@ -211,6 +221,14 @@ class EventSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchFeed:
+    """One `[[feed]]` of a watch."""
+
+    spec: FeedSpec
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class WatchMapping:
     """One watch file. `window` is (past days, future days), or None for a watch without one."""
 
@@ -229,6 +247,11 @@ class WatchMapping:
     events: tuple[EventSpec, ...]
     site: Site = field(repr=False)
     tests: tuple[TrialSpec, ...] = ()
+    tally: Tally = field(default_factory=Tally, compare=False, repr=False)
+    feeds: tuple[WatchFeed, ...] = ()
+    reconcile: timedelta = timedelta(seconds=30)
+    orders: timedelta = timedelta(seconds=10)
+    wake: str = ""
 
     @property
     def engine(self) -> str:
@@ -242,12 +265,19 @@ class WatchMapping:
 
 @dataclass(frozen=True, slots=True)
 class ReportColumnSpec:
-    """One column of a report. `kind` is text, count, fen, date, time or percent; `field` says how it is read."""
+    """One column of a report. `kind` is text, count, fen, date, time or percent; `field` says how it is read.
+
+    `total`: its sum means something. `rate`: the two columns whose sums give the share over all rows. `mask`: name,
+    document or phone; most of the text is starred before it leaves this room.
+    """
 
     name: str
     title: str
     kind: str
     field: FieldSpec
+    total: bool = False
+    rate: tuple[str, ...] = ()
+    mask: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +323,8 @@ class MappingSet:
     site: Site
     warnings: Sequence[Any] = ()
     reports: Mapping[str, ReportMapping] = field(default_factory=dict)
+    digests: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """SHA-256 of each file, by its path in the folder."""
 
 
 def sql_path(table: Mapping[str, Any], document: Document) -> str:

@@ -21,6 +21,9 @@ from his_db.mapping.model import OperationMapping
 
 _WORD: Final = Text(min_length=1)
 _COLUMN: Final = TableOf({"column": Field(_WORD, required=True)})
+_SUCCESS: Final = TableOf(
+    {"is": Field(Scalar()), "text": Field(_WORD, doc="part of the HIS's sentence", doc_zh="HIS 提示语中的文字")}
+)
 _ERROR: Final = TableOf(
     {
         "is": Field(Scalar()),
@@ -32,7 +35,7 @@ _ERROR: Final = TableOf(
 OUTCOME: Final = TableOf(
     {
         "from": Field(OneOf(_WORD, _COLUMN), required=True, doc="where the code is", doc_zh="返回码所在"),
-        "ok": Field(ListOf(Scalar(), min_items=1), required=True),
+        "ok": Field(ListOf(OneOf(Scalar(), _SUCCESS), min_items=1), required=True),
         "errors": Field(ListOf(_ERROR), default=[]),
         "text": Field(OneOf(_WORD, _COLUMN)),
         "otherwise": Field(_WORD, required=True, doc='"unknown" or a reason', doc_zh="“unknown” 或原因"),
@@ -50,7 +53,8 @@ def check_outcome(
     outcome = mapping.values["outcome"]
     for key in ("from", "text"):
         name = outcome.get(key)
-        if isinstance(name, str) and strict and name.casefold() not in {item.casefold() for item in names}:
+        is_sure = strict and not report.document.damage.loses(("params",))
+        if isinstance(name, str) and is_sure and name.casefold() not in {item.casefold() for item in names}:
             message = Words(
                 f'"{name}" is no OUT, INOUT or RETURN parameter', f"“{name}” 不是 OUT、INOUT 或 RETURN 参数"
             )
@@ -64,36 +68,48 @@ def check_outcome(
 
 
 def _check_errors(outcome: Mapping[str, Any], report: Reporter) -> None:
-    path: Path = ("outcome", "errors")
-    ok = {code_text(item) for item in outcome["ok"]}
     seen: list[tuple[str | None, str]] = []
-    for at, item in enumerate(outcome["errors"]):
-        check_reason(item["reason"], (*path, at, "reason"), report)
-        code = code_text(item["is"]) if "is" in item else None
-        part = item.get("text", "")
-        if code is None and not part:
-            message = Words("is or text is needed", "必须写 is 或 text")
-            report.key("H224", (*path, at), message)
-            continue
-        # What stands before it and takes every answer that this line could take.
-        hidden = any(before in {None, code} and earlier in part for before, earlier in seen)
-        if code in ok or hidden:
-            message = Words("this code has a meaning already", "这个返回码已经有了含义")
-            key = "text" if code is None else "is"
-            fix = Words("name each code once; the narrower text first", "每个返回码只写一次；文字更长的写在前面")
-            report.value("H224", (*path, at, key), message, fix)
-        seen.append((code, part))
+    for key in ("ok", "errors"):
+        for at, item in enumerate(outcome[key]):
+            path: Path = ("outcome", key, at)
+            if key == "errors":
+                check_reason(item["reason"], (*path, "reason"), report)
+            code, part = _looked_for(item)
+            if code is None and not part:
+                message = Words("is or text is needed", "必须写 is 或 text")
+                report.key("H224", path, message)
+                continue
+            # What stands before it and takes every answer that this line could take.
+            if any(before in {None, code} and earlier in part for before, earlier in seen):
+                message = Words("this answer has a meaning already", "这个返回值已经有了含义")
+                fix = Words("name each answer once; the narrower text first", "每种返回只写一次；文字更长的写在前面")
+                where = path if not isinstance(item, Mapping) else (*path, "text" if code is None else "is")
+                report.value("H224", where, message, fix)
+            seen.append((code, part))
+
+
+def _looked_for(item: Any) -> tuple[str | None, str]:
+    """Code (None: any) and part of the sentence of one line of `ok` or `errors`."""
+    if not isinstance(item, Mapping):
+        return code_text(item), ""
+    return code_text(item["is"]) if "is" in item else None, item.get("text", "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer of the HIS that has a meaning. `code` "" is a blank one, or NULL."""
+
+    code: str | None
+    part: str
+
+    def fits(self, code: str, sentence: str) -> bool:
+        return (self.code is None or self.code == code) and self.part in sentence
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    code: str | None
-    part: str
     reason: reason_pb2.Reason.ValueType
-    retry: timedelta | None
-
-    def fits(self, code: str | None, sentence: str) -> bool:
-        return (self.code is None or self.code == code) and self.part in sentence
+    retry: timedelta | None = None
 
 
 class Outcome:
@@ -106,38 +122,38 @@ class Outcome:
         self._is_read = is_read
         self._from = table["from"]
         self._text = table.get("text")
-        self._ok = frozenset(code_text(item) for item in table["ok"])
+        self._ok = tuple(_Answer(*_looked_for(item)) for item in table["ok"])
         self._errors = tuple(
-            _Verdict(
-                code_text(item["is"]) if "is" in item else None,
-                item.get("text", ""),
-                reason_value(item["reason"]),
-                item.get("retry"),
-            )
+            (_Answer(*_looked_for(item)), _Verdict(reason_value(item["reason"]), item.get("retry")))
             for item in table["errors"]
         )
         other = table["otherwise"]
-        self._otherwise = None if other == "unknown" else _Verdict(None, "", reason_value(other), None)
+        self._otherwise = None if other == "unknown" else _Verdict(reason_value(other))
 
     def judge(self, value: Value) -> None:
         """Nothing when the answer means success. Raises HisRefused, HisBusy, HisUnavailable or OutcomeUnknown.
 
-        NULL is no code: it is neither `ok` nor any `is`. The part of a sentence is looked for in `text`, or in `from`
-        where there is no `text`. An unknown answer to a read is a MappingMismatch: nothing needs a probe.
+        The part of a sentence is looked for in `text`, or in `from` where there is no `text`. NULL is no code but the
+        blank one, `""`. An unknown answer to a read is a MappingMismatch: nothing needs a probe.
         """
         found = value(self._from)
-        code = None if found is None else code_text(found)
-        if code is not None and code in self._ok:
+        code = "" if found is None else code_text(found)
+        if any(answer == _Answer(code, "") for answer in self._ok):
+            return  # a row of success need not have the column of the sentence
+        sentence = self._sentence(code, value)
+        if any(answer.fits(code, sentence) for answer in self._ok):
             return
-        sentence = code or ""
-        if self._text is not None:
-            given = value(self._text)
-            sentence = "" if given is None else str(given).strip()
-        verdict = next((item for item in self._errors if item.fits(code, sentence)), self._otherwise)
+        verdict = next((verdict for answer, verdict in self._errors if answer.fits(code, sentence)), self._otherwise)
         if verdict is None:
             detail = f"{self._label}: the HIS answered a code that the mapping does not know"
             raise MappingMismatch(detail) if self._is_read else OutcomeUnknown(detail)
         raise self._error(verdict, sentence if self._text is not None else "")
+
+    def _sentence(self, code: str, value: Value) -> str:
+        if self._text is None:
+            return code
+        given = value(self._text)
+        return "" if given is None else str(given).strip()
 
     def _error(self, verdict: _Verdict, sentence: str) -> HisError:
         return error_for(verdict.reason, self._label, text=sentence, retry=verdict.retry)

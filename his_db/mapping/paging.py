@@ -7,10 +7,9 @@ import binascii
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import Message
 from his160.v1 import reason_pb2
@@ -22,9 +21,11 @@ MAX_ROWS: Final = 10_000
 _MAX_TOKEN: Final = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Which page is asked for. `after` is the last key of the page before (keyset), or the number of rows to skip."""
+class Page(NamedTuple):
+    """Which page is asked for. `after` is the last key of the page before (keyset), or the number of rows to skip.
+
+    A tuple: it is made for each call, in a third of the time.
+    """
 
     size: int
     after: Any

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from his_db import contract
 from his_db.document.located import Document, Path
+from his_db.feed import FeedSpec
 from his_db.mapping.model import (
     REFUSE,
     AnswerSpec,
@@ -25,6 +26,7 @@ from his_db.mapping.model import (
     Site,
     Transform,
     TrialSpec,
+    WatchFeed,
     WatchMapping,
 )
 
@@ -135,10 +137,12 @@ def result_of(
 ) -> ResultSpec:
     """One `[[result]]` with its defaults."""
     into = table.get("into", "")
-    is_list = operation.list_field is not None and into in {"", operation.list_field}
+    # Beside its list an answer may have fields of its own: a result of one row without `into` is about these.
+    own = table.get("rows") in {"one", "optional"} and operation.has_own_fields
+    is_list = operation.list_field is not None and into in {"", operation.list_field} and not (own and not into)
     return ResultSpec(
         path=path,
-        into=into or (operation.list_field or ""),
+        into=into or (operation.list_field or "" if is_list else ""),
         rows=table.get("rows", "many" if is_list else "one"),
         not_found=table.get("not_found", ""),
         page_key=table.get("page_key", ""),
@@ -177,6 +181,28 @@ def operation_of(
         ),
         site=site,
         tests=tests_of(values),
+    )
+
+
+def gateway_operation_of(
+    document: Document, values: Table, operation: contract.ContractOperation, site: Site
+) -> OperationMapping:
+    """One operation of a gateway file."""
+    return OperationMapping(
+        operation=operation,
+        document=document,
+        values={**values, "commits": "procedure"},
+        kind="gateway",
+        source=values.get("source", ""),
+        timeout=values.get("timeout"),
+        lock=timedelta(minutes=10),
+        note=values.get("note", ""),
+        probe="",
+        answers=(),
+        params=(),
+        results=(),
+        site=site,
+        tests=tuple(test for test in tests_of(values) if test.values.get("operation") == operation.name),
     )
 
 
@@ -220,6 +246,25 @@ def watch_of(document: Document, values: Table, site: Site) -> WatchMapping:
         ),
         site=site,
         tests=tests_of(values),
+        feeds=tuple(
+            WatchFeed(
+                FeedSpec(
+                    item.get("rung", ""),
+                    item.get("table", ""),
+                    item.get("key", ""),
+                    item.get("column", ""),
+                    item.get("where", ""),
+                    item.get("margin", timedelta(seconds=2)),
+                    item.get("gap", timedelta(minutes=10)),
+                    item.get("options", {}),
+                ),
+                ("feed", at),
+            )
+            for at, item in enumerate(values.get("feed", []))
+        ),
+        reconcile=values.get("reconcile", timedelta(seconds=30)),
+        orders=values.get("orders", timedelta(seconds=10)),
+        wake=values.get("wake", ""),
     )
 
 
@@ -229,7 +274,10 @@ def report_of(document: Document, name: str, values: Table, site: Site) -> Repor
     columns = []
     for at, item in enumerate(values.get("columns", [])):
         spec = field_of({"column": item.get("name", ""), **item, "to": item.get("name", "")}, (*path, "columns", at))
-        columns.append(ReportColumnSpec(item.get("name", ""), item.get("title", ""), item.get("kind", ""), spec))
+        kind = item.get("kind", "")
+        total, rate = item.get("total", kind in {"fen", "count"}), tuple(item.get("rate", ()))
+        mask = item.get("mask", "")
+        columns.append(ReportColumnSpec(item.get("name", ""), item.get("title", ""), kind, spec, total, rate, mask))
     return ReportMapping(
         name=name,
         path=path,

@@ -110,7 +110,7 @@ class RowPlan:
             return self._encoders[columns]
         except KeyError:
             node = _wire(self._root, column_places(columns, self.columns, self._label))
-            found = self._encoders[columns] = None if node is None else encoder(into, node)
+            found = self._encoders[columns] = None if node is None else encoder(into, node, len(columns))
             return found
 
     def positions(self, columns: tuple[str, ...]) -> tuple[int, ...]:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from his_db.mapping.sql_text import verb, with_literals, words
+from his_db.mapping.sql_tree import BEYOND, parsed
 
-_DIALECTS: Final[Mapping[str, str]] = {
-    "sqlite": "sqlite",
-    "postgresql": "postgres",
-    "mysql": "mysql",
-    "mssql": "tsql",
-    "oracle": "oracle",
-    "dm": "oracle",
-}
 ALLOWED: Final = frozenset({"SELECT", "VALUES", "TABLE", "INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 
 # Procedures, functions and packages that reach out of the database, stop it, or run SQL that no check has seen.
@@ -54,30 +48,17 @@ def dangerous(sql: str, engine: str = "") -> str:
     return next((word for word in words(sql, engine) if word in _DANGEROUS), "")
 
 
+@lru_cache(256)  # one file is checked by several rules, and a set again after every edit
 def facts_of(sql: str, engine: str) -> Facts:
     """The facts of one statement of the engine's dialect."""
-    parsed = _parse(with_literals(sql, engine), _DIALECTS.get(engine, ""))
-    if parsed is not None:
-        return _from_tree(parsed)
+    tree = parsed(with_literals(sql, engine), engine)
+    if tree is not None:
+        with suppress(*BEYOND):  # a tree that sqlglot made and cannot walk
+            return _from_tree(tree)
     found = words(sql, engine)
     unguarded = verb(sql) in {"UPDATE", "DELETE"} and "WHERE" not in found
     is_ordered = "ORDER" in found
     return Facts(False, unguarded, changes_schema=False, locks_rows=False, ordered=is_ordered, outputs=None)
-
-
-def _parse(sql: str, dialect: str) -> Any:
-    """sqlglot's tree, or None when it is not installed or cannot read the statement."""
-    try:
-        import sqlglot  # heavy, and needed by nothing but the check
-        from sqlglot import exp
-        from sqlglot.errors import SqlglotError
-    except ImportError:
-        return None
-    try:
-        parsed = sqlglot.parse_one(sql, read=dialect or None)
-    except (SqlglotError, RecursionError):
-        return None
-    return None if isinstance(parsed, exp.Command) else parsed
 
 
 def _from_tree(tree: Any) -> Facts:

@@ -6,7 +6,7 @@ A scanner, not a parser: it must work on any dialect, at run time, and on what s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 
@@ -36,6 +36,8 @@ _MYSQL: Final = _scanner(
     r"--[^\n]*|\#[^\n]*",
 )
 _WRITES: Final = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
+_KEPT: Final = 256  # statements whose binds and verb are kept: a reload compiles the same texts again
+_UNDER_CHECK: Final = 4  # statements whose pieces are kept: a check asks for those of one statement a dozen times
 _BIND_IN_STRING: Final = re.compile(r"'\s*%?:([A-Za-z_]\w*)%?\s*'")
 
 
@@ -47,13 +49,20 @@ class Token(NamedTuple):
     start: int
 
 
-def tokens(sql: str, engine: str = "") -> Iterator[Token]:
+def tokens(sql: str, engine: str = "") -> tuple[Token, ...]:
     """Every piece of `sql`, in order, nothing left out. `engine` matters where it quotes in its own way."""
-    for match in (_MYSQL if engine == "mysql" else _TOKEN).finditer(sql):
-        sort = match.lastgroup or "other"
-        yield Token("string" if sort == "tag" else sort, match.group(), match.start())
+    return _tokens(sql, is_mysql=engine == "mysql")
 
 
+@lru_cache(_UNDER_CHECK)
+def _tokens(sql: str, *, is_mysql: bool) -> tuple[Token, ...]:
+    return tuple(
+        Token("string" if (sort := match.lastgroup or "other") == "tag" else sort, match.group(), match.start())
+        for match in (_MYSQL if is_mysql else _TOKEN).finditer(sql)
+    )
+
+
+@lru_cache(_KEPT)
 def binds(sql: str, engine: str = "") -> tuple[str, ...]:
     """Names of the binds `:name`, each once, in the order of their first use."""
     return tuple(dict.fromkeys(token.text[1:] for token in tokens(sql, engine) if token.sort == "bind"))
@@ -88,6 +97,7 @@ def statements(sql: str, engine: str = "") -> tuple[str, ...]:
     return tuple(found)
 
 
+@lru_cache(_KEPT)
 def verb(sql: str) -> str:
     """First word of the statement, upper case; for WITH the word that says what is done."""
     found = [token.text.upper() for token in tokens(sql) if token.sort == "word"]

@@ -38,6 +38,6 @@ class Tally:
 def masked(code: str) -> str:
     """A code that is short enough to be one, as it is; of anything else only length and kind: it may be a name."""
     if code.isascii() and code.isprintable() and len(code) <= _SHOWN:
-        return f"«{code}»"
+        return f'"{code}"'
     sort = "ASCII" if code.isascii() else "text"
-    return f"«{len(code)} {sort}»"
+    return f"<{len(code)} {sort}>"

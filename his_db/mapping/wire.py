@@ -1,13 +1,18 @@
 """Rows -> the bytes of a repeated field, for lists: what `rows.py` says, without a Python object for each message.
 
-One function is generated for a plan and an order of columns. It puts the pieces of protobuf's wire format together
-(times, codes and small numbers from a bounded cache, each piece made by protobuf itself), and protobuf parses the
-whole list at once: several times as fast as one `add(**fields)` for each row. It never decides what is wrong: for
-anything that is not plainly right it gives up, and the builder of `rows.py` runs and names the fault.
+Functions are generated for a plan, an order of columns and the types that come in them. They put the pieces of
+protobuf's wire format together (times, codes and small numbers from bounded caches, each piece made by protobuf itself)
+as text of which each character is a byte, since Python joins text fastest, and protobuf parses the whole list at once.
+
+Two of them: `encode` takes rows as they usually are, and hands what is not in its caches or of another type to `piece`,
+which takes everything. Neither decides what is wrong: for anything that is not plainly right they give up, and the
+builder of `rows.py` runs and names the fault.
 """
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -23,7 +28,9 @@ Convert = Callable[..., Any]
 Encode = Callable[[Sequence[Sequence[Any]]], bytes]
 
 _CACHED: Final = 1024  # values a column; it begins anew when it is full
-_SHORT: Final = 128  # lengths below take one byte
+_WORTH: Final = 4  # rows for each value that a cache took in; fewer: it is not asked any more
+_SAMPLE: Final = 16  # rows that tell what comes in a column
+_LEARNT: Final = 8  # times that one encoder is made anew, because other types come than did
 _FIXED: Final = frozenset(
     {
         FieldDescriptor.TYPE_DOUBLE,
@@ -35,8 +42,19 @@ _FIXED: Final = frozenset(
         FieldDescriptor.TYPE_GROUP,
     }
 )
-# Types of which equal values convert equally. Not bool and float: True and 1.0 equal 1.
-_PLAIN: Final = (str, int, date, Decimal, timedelta)
+
+# What a cache may be asked with, by the types that come in its column; {0} is the value. 1, True, 1.0 and Decimal(1)
+# are one key of a dict and four different values, so these types are kept apart; moments of two zones may be equal.
+_ANY: Final = "{0}"
+_EXACT: Final = "{0} if type({0}) is %s else MISSING"
+_NAIVE: Final = "{0} if type({0}) is %s and {0}.tzinfo is None and not {0}.fold else MISSING"
+_APART: Final[Mapping[type, str]] = {
+    **{sort: _EXACT % sort.__name__ for sort in (int, bool, float, Decimal, bytes)},
+    **{sort: _NAIVE % sort.__name__ for sort in (datetime, time)},
+}
+_OR_NONE: Final = "{0} if {0} is None else "  # before one of these, where the column was seen to be NULL
+_TOGETHER: Final = frozenset({str, date, timedelta})
+_NONE: Final = type(None)
 
 
 class GiveUp(ValueError):
@@ -83,112 +101,253 @@ def node_field(node: Node, below: Node) -> str:
     return str(node.descriptor.fields_by_number[below.number].name)
 
 
-def encoder(into: FieldDescriptor, root: Node) -> Encode | None:
-    """A function from rows to the bytes of the repeated field `into`; None when the plan has what it cannot do.
+def encoder(into: FieldDescriptor, root: Node, width: int) -> Encode | None:
+    """A function from rows of `width` columns to the bytes of the repeated field `into`; None when the plan has what it
+    cannot do.
 
     The function raises whatever it likes of ValueError, ArithmeticError, TypeError, LookupError where a row is not
     plainly right.
     """
-    if not root.is_encodable():
-        return None
-    made = _Source(into.number)
-    return made.function(root)
+    return _Encoder(into.number, root, width) if root.is_encodable() else None
+
+
+class _Encoder:
+    """Used by several threads at once: what they use is replaced in one step, or a cache."""
+
+    __slots__ = ("_columns", "_encode", "_into", "_learning", "_learnt", "_piece", "_root", "_seen", "_sorts", "_width")
+
+    def __init__(self, into: int, root: Node, width: int) -> None:
+        self._into = into
+        self._root = root
+        self._width = width
+        self._columns = [_Column(leaf, _is_needed(node, leaf)) for node, leaf in _leaves(root)]
+        self._seen = 0
+        self._learnt = 0
+        self._learning = threading.Lock()
+        self._sorts: tuple[str, ...] | None = None
+        self._piece = _Source(into, self._columns, None, None).piece(root)
+        self._encode: Callable[[Sequence[Sequence[Any]]], tuple[str, int]] | None = None
+
+    def __call__(self, rows: Sequence[Sequence[Any]]) -> bytes:
+        encode = self._encode or self._learn(rows)
+        self._seen += len(rows)
+        found, missed = encode(rows)
+        if missed * 4 > len(rows) and self._learnt < _LEARNT:
+            self._learn(rows)
+        return found.encode("latin-1")
+
+    def _learn(self, rows: Sequence[Sequence[Any]]) -> Callable[[Sequence[Sequence[Any]]], tuple[str, int]]:
+        """`encode` for what comes in these rows; the one there is when it is for the same."""
+        with self._learning:
+            sample = rows[:: max(1, len(rows) // _SAMPLE)][:_SAMPLE]
+            sorts = tuple(column.sort(sample, self._seen) for column in self._columns)
+            encode = self._encode
+            if encode is None or sorts != self._sorts:
+                for column, sort in zip(self._columns, sorts, strict=True):
+                    column.use(sort, self._seen)
+                source = _Source(self._into, self._columns, sorts, self._piece)
+                self._encode = encode = source.encode(self._root, self._width)
+                self._sorts = sorts
+                self._learnt += 1
+            return encode
+
+
+class _Column:
+    """A leaf and the pieces of its values. Called with values, makes the piece of them and may keep it.
+
+    The cache of a needed leaf never holds the piece of an absent value, which is empty.
+    """
+
+    __slots__ = ("_is_worth", "_make", "_since", "_sort", "_store", "is_needed", "leaf")
+
+    def __init__(self, leaf: Leaf, is_needed: bool) -> None:
+        self.leaf = leaf
+        self.is_needed = is_needed
+        # One pair, so that no cache ever takes a value in that another one was made for.
+        self._store: tuple[Callable[[Any], bool], dict[Any, str]] = (_never, {})
+        self._make = _text(leaf) if leaf.is_text else _fragment(leaf)
+        self._sort = ""
+        self._since = 0
+        self._is_worth = True
+
+    def __call__(self, *values: Any) -> str:
+        piece: str = self._make(*values)
+        is_kept, cache = self._store
+        if is_kept(values[0]) and (piece or not self.is_needed):
+            if len(cache) >= _CACHED:
+                cache.clear()
+            cache[values[0]] = piece
+        return piece
+
+    @property
+    def cache(self) -> dict[Any, str]:
+        """Pieces by value."""
+        return self._store[1]
+
+    def sort(self, rows: Sequence[Sequence[Any]], seen: int) -> str:
+        """What comes in the column: `same`, `text`, `text or NULL`, text of a key of the cache, or nothing of use."""
+        leaf = self.leaf
+        if len(leaf.places) > 1:
+            return ""
+        values = [row[leaf.places[0]] for row in rows]
+        if leaf.is_text:
+            if len(values) > 1 and all(value == values[0] for value in values):
+                return "same"
+            return "text or NULL" if None in values else "text"
+        if self._sort and len(self.cache) >= _CACHED // 2 and seen - self._since < _WORTH * len(self.cache):
+            self._is_worth = False
+        if not self._is_worth:
+            return ""
+        types = {type(value) for value in values} - {_NONE}
+        if types <= _TOGETHER:
+            return _ANY
+        apart = _APART.get(types.pop(), "") if len(types) == 1 else ""
+        return _OR_NONE + apart if apart and None in values else apart
+
+    def use(self, sort: str, seen: int) -> None:
+        """From now on values come that `sort` describes."""
+        if sort != self._sort:
+            self._sort, self._since = sort, seen
+            self._store = (_KEPT.get(sort, _never), {})
 
 
 class _Source:
-    """The generated function: text from this module only, nothing of a mapping; what it needs goes in by name."""
+    """One generated function: text from this module only, nothing of a mapping; what it needs goes in by name.
 
-    def __init__(self, into: int) -> None:
+    `sorts`: of the columns, in their order; None: nothing is known of them.
+    """
+
+    def __init__(
+        self,
+        into: int,
+        columns: Sequence[_Column],
+        sorts: Sequence[str] | None,
+        piece: Callable[[Sequence[Any]], str] | None,
+    ) -> None:
+        self._into = into
+        self._columns = {id(column.leaf): at for at, column in enumerate(columns)}
+        self._all = columns
+        self._sorts = sorts
         self._lines: list[str] = []
         self._first: list[str] = []
-        self._names: dict[str, Any] = {"GiveUp": GiveUp, "BIG": _length, "HEAD": _heads(into)}
+        self._names: dict[str, Any] = {**_NAMES, "piece": piece}
         self._count = 0
 
-    def function(self, root: Node) -> Encode:
+    def piece(self, root: Node) -> Callable[[Sequence[Any]], str]:
+        """From one row to its piece of the list, whatever comes in it."""
         _, body = self._node(root, is_root=True)
-        lines = [
-            "def encode(rows):",
-            "    out = []",
-            "    append = out.append",
-            *(f"    {line}" for line in self._first),
-            "    for row in rows:",
-            *(f"        {line}" for line in self._lines),
-            f"        body = {body}",
-            "        size = len(body)",
-            f"        append(HEAD[size] if size < {_SHORT} else HEAD[0][:-1] + BIG(size))",
-            "        append(body)",
-            "    return b''.join(out)",
-        ]
-        # Compiled once for a plan; the text holds names and numbers made here, never anything from outside.
-        exec(compile("\n".join(lines), "<his160 rows>", "exec"), self._names)  # noqa: S102
-        made: Encode = self._names["encode"]
+        lines = [f"body = f'{body}'", f"return f'{_tag(self._into)}{{LENGTH(len(body))}}{{body}}'"]
+        made: Callable[[Sequence[Any]], str] = self._compiled("row", [*self._lines, *lines])
         return made
 
+    def encode(self, root: Node, width: int) -> Callable[[Sequence[Sequence[Any]]], tuple[str, int]]:
+        """From rows to the list, and how many of them had to go to `piece`."""
+        _, body = self._node(root, is_root=True)
+        names = ", ".join(f"r{at}" for at in range(width))
+        heads = self._name("heads", _heads(self._into))
+        lines = [
+            "out = []",
+            "append = out.append",
+            "missed = 0",
+            *self._first,
+            "for row in rows:",
+            " try:",
+            f"  {names}{',' if width == 1 else ''} = row",
+            *(f"  {line}" for line in self._lines),
+            f"  body = f'{body}'",
+            f"  append({heads}[len(body)])",
+            "  append(body)",
+            " except (LookupError, TypeError):",  # not cached yet, or not what usually comes
+            "  missed += 1",
+            "  append(piece(row))",
+            "return ''.join(out), missed",
+        ]
+        made: Callable[[Sequence[Sequence[Any]]], tuple[str, int]] = self._compiled("rows", lines)
+        return made
+
+    def _compiled(self, argument: str, lines: Sequence[str]) -> Any:
+        text = "\n".join([f"def made({argument}):", *(f" {line}" for line in lines)])
+        # The text holds names and numbers made here, never anything from outside: constants are escaped byte by byte.
+        exec(compile(text, "<his160 rows>", "exec"), self._names)  # noqa: S102
+        return self._names["made"]
+
     def _node(self, node: Node, *, is_root: bool) -> tuple[list[str], str]:
-        """Lines that put the pieces of a message into variables; (variables of its columns, expression of its body)."""
+        """Lines that put the pieces of a message into variables; (what is true when a column gave something, its body
+        as text of an f-string)."""
         consts = GetMessageClass(node.descriptor)(**node.consts).SerializeToString()
-        parts = [self._name("const", consts)] if consts else []
+        body = [_escaped(consts)]
         given: list[str] = []
         needed: list[str] = []
         for leaf in node.leaves:
-            piece = self._text(leaf) if leaf.is_text else self._cached(leaf)
-            given.append(piece)
-            if leaf.field.name in contract.required_fields(node.descriptor):
-                needed.append(piece)
-        parts += given
+            variable, part, is_sure = self._leaf(leaf, is_root=is_root)
+            given.append(variable)
+            body.append(part)
+            if _is_needed(node, leaf) and not is_sure:
+                needed.append(variable)
         for below in node.below:
-            inner, expression = self._node(below, is_root=False)
-            piece = self._below(below, inner, expression)
-            parts.append(piece)
+            inner, text = self._node(below, is_root=False)
+            variable = self._below(below, inner, text)
+            body.append(f"{{{variable}}}")
             if inner:
-                given.append(piece)
+                given.append(variable)
         if needed:
-            checks = " and ".join(needed)
             is_there = "" if is_root else f" and ({' or '.join(given)})"
-            self._lines.append(f"if not ({checks}){is_there}: raise GiveUp")
-        if len(parts) == 1:
-            return given, parts[0]
-        return given, f"b''.join(({', '.join(parts)}))" if parts else "b''"
+            self._lines.append(f"if not ({' and '.join(needed)}){is_there}: raise GiveUp")
+        return given, "".join(body)
 
-    def _below(self, below: Node, inner: list[str], expression: str) -> str:
-        piece = self._variable()
-        head = self._name("head", _heads(below.number))
+    def _below(self, below: Node, inner: list[str], body: str) -> str:
+        inside, variable = self._variable(), self._variable()
+        put = f"{inside} = f'{body}'; {variable} = f'{_tag(below.number)}{{LENGTH(len({inside}))}}{{{inside}}}'"
         if not inner:
-            self._lines.append(f"{piece} = {head}[0][:-1] + BIG(len({expression})) + {expression}")
-            return piece
-        self._lines.append(f"if {' or '.join(inner)}:")
-        self._lines.append(f"    {piece} = {expression}")
-        self._lines.append(f"    {piece} = {head}[0][:-1] + BIG(len({piece})) + {piece}")
-        self._lines.append("else: raise GiveUp" if below.is_required else f"else: {piece} = b''")
-        return piece
+            self._lines.append(put)
+            return variable
+        self._lines.append(f"if {' or '.join(inner)}: {put}")
+        self._lines.append("else: raise GiveUp" if below.is_required else f"else: {variable} = ''")
+        return variable
 
-    def _text(self, leaf: Leaf) -> str:
-        piece, value, last = self._variable(), self._variable(), self._variable()
-        head = self._name("head", _heads(leaf.field.number))
-        self._first.append(f"{last} = None")
-        long = self._name("long", _long_text(leaf))
-        other = self._name("other", _other_text(leaf))
+    def _leaf(self, leaf: Leaf, *, is_root: bool) -> tuple[str, str, bool]:
+        """(A variable that is empty when the value is absent, text of the piece in an f-string, whether it is never
+        empty). Nobody asks whether anything is in the root: what is in a cache needs no variable there."""
+        at = self._columns[id(leaf)]
+        column, sort = self._all[at], "" if self._sorts is None else self._sorts[at]
+        values = [f"r{place}" if self._sorts is not None else f"row[{place}]" for place in leaf.places]
+        variable = self._variable()
+        if sort in {"text", "text or NULL"}:
+            return self._plain(leaf, values[0], variable, column.is_needed, sort != "text")
+        if sort == "same":
+            return self._repeated(leaf, values[0], variable)
+        if sort:
+            piece = f"{self._name('cache', column.cache)}[{sort.format(values[0])}]"
+            if is_root:
+                return variable, f"{{{piece}}}", True
+            self._lines.append(f"{variable} = {piece}")
+            return variable, f"{{{variable}}}", column.is_needed
+        self._lines.append(f"{variable} = {self._name('column', column)}({', '.join(values)})")
+        return variable, f"{{{variable}}}", False
+
+    def _plain(
+        self, leaf: Leaf, value: str, variable: str, is_needed: bool, may_be_null: bool
+    ) -> tuple[str, str, bool]:
+        null = f"'' if {value} is None else " if may_be_null else ""
         self._lines += [
-            f"{value} = row[{leaf.places[0]}]",
-            f"if {value}.__class__ is str:",
-            f"  if {value} != {last}:",  # in a list of one session's slots the session is the same in every row
-            f"    {last} = {value}",
-            f"    {value} = {value}.strip().encode()",
-            f"    {piece} = {head}[len({value})] + {value} if 0 < len({value}) < {_SHORT} else {long}({value})",
-            f"else: {last} = None; {piece} = {other}({value})",
+            f"{variable} = {null}strip({value})",  # what is no text goes to `piece`
+            f"if not {variable}.isascii(): {variable} = utf8({variable})",
         ]
-        return piece
+        tag = _tag(leaf.field.number)
+        if not is_needed:
+            named = self._name("tag", _varint(leaf.field.number << 3 | 2).decode("latin-1"))
+            tag = f"{{{named} if {variable} else {variable}}}"
+        return variable, f"{tag}{{SIZES[len({variable})]}}{{{variable}}}", False
 
-    def _cached(self, leaf: Leaf) -> str:
-        piece = self._variable()
-        if len(leaf.places) > 1:
-            both = ", ".join(f"row[{place}]" for place in leaf.places)
-            self._lines.append(f"{piece} = {self._name('two', _fragment(leaf))}({both})")
-            return piece
-        value, cache = self._variable(), self._name("cache", _ByType(_fragment(leaf)))
-        self._lines.append(f"{value} = row[{leaf.places[0]}]")
-        self._lines.append(f"{piece} = {cache}[{value}.__class__][{value}]")
-        return piece
+    def _repeated(self, leaf: Leaf, value: str, variable: str) -> tuple[str, str, bool]:
+        """In a list of one session's slots the session is the same in every row."""
+        last = self._variable()
+        column = self._name("column", self._all[self._columns[id(leaf)]])
+        self._first.append(f"{last} = MISSING")
+        # Only text is remembered, so that what equals it is text: 1 equals True, and neither is the other's piece.
+        remember = f"{last} = {value} if type({value}) is str else MISSING"
+        self._lines.append(f"if {value} != {last}: {variable} = {column}({value}); {remember}")
+        return variable, f"{{{variable}}}", False
 
     def _variable(self) -> str:
         self._count += 1
@@ -201,104 +360,54 @@ class _Source:
         return name
 
 
-class _ByType(dict[type, Any]):
-    """By the value's type what gives the piece of a value: a cache where equal values convert equally."""
-
-    def __init__(self, make: Convert) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, sort: type) -> Any:
-        found: Any = _Each(self._make)
-        if sort in _PLAIN:
-            found = _Cache(self._make)
-        elif sort is datetime or sort is time:
-            found = _Naive(self._make)
-        self[sort] = found
-        return found
+def _leaves(node: Node) -> list[tuple[Node, Leaf]]:
+    found = [(node, leaf) for leaf in node.leaves]
+    for below in node.below:
+        found += _leaves(below)
+    return found
 
 
-class _Cache(dict[Any, bytes]):
-    """Pieces by value, made when missing; bounded."""
-
-    def __init__(self, make: Convert) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, value: Any) -> bytes:
-        piece: bytes = self._make(value)
-        if len(self) >= _CACHED:
-            self.clear()
-        self[value] = piece
-        return piece
+def _is_needed(node: Node, leaf: Leaf) -> bool:
+    return leaf.field.name in contract.required_fields(node.descriptor)
 
 
-class _Each:
-    """No cache."""
-
-    __slots__ = ("_make",)
-
-    def __init__(self, make: Convert) -> None:
-        self._make = make
-
-    def __getitem__(self, value: Any) -> bytes:
-        piece: bytes = self._make(value)
-        return piece
+def _never(_: Any) -> bool:
+    return False
 
 
-class _Naive:
-    """Moments: equal ones may be of different zones or folds, so only plain ones are cached."""
-
-    __slots__ = ("_cache", "_make")
-
-    def __init__(self, make: Convert) -> None:
-        self._make = make
-        self._cache = _Cache(make)
-
-    def __getitem__(self, value: Any) -> bytes:
-        if value.tzinfo is None and not value.fold:
-            return self._cache[value]
-        piece: bytes = self._make(value)
-        return piece
-
-
-def _fragment(leaf: Leaf) -> Convert:
+def _fragment(leaf: Leaf) -> Callable[..., str]:
     """The piece of a field, made by protobuf; empty when the value is absent."""
     item, convert, name = leaf.field, leaf.convert, leaf.field.name
     assert item.containing_type is not None
     message = GetMessageClass(item.containing_type)
     zero = _varint(item.number << 3 | (2 if item.type in {item.TYPE_STRING, item.TYPE_BYTES} else 0)) + b"\0"
 
-    def make(*values: Any) -> bytes:
+    def make(*values: Any) -> str:
         value = convert(*values)
         if value is None:
-            return b""
+            return ""
         # A zero without presence has no bytes of its own; the piece must not look absent.
-        return message(**{name: value}).SerializeToString() or zero
+        return (message(**{name: value}).SerializeToString() or zero).decode("latin-1")
 
     return make
 
 
-def _long_text(leaf: Leaf) -> Convert:
-    """The piece of trimmed text in UTF-8, blank or long."""
-    tag = _varint(leaf.field.number << 3 | 2)
+def _text(leaf: Leaf) -> Callable[..., str]:
+    """The piece of trimmed text in UTF-8; empty when it is blank."""
+    tag, convert = _varint(leaf.field.number << 3 | 2).decode("latin-1"), leaf.convert
 
-    def make(text: bytes) -> bytes:
-        return tag + _length(len(text)) + text if text else b""
-
-    return make
-
-
-def _other_text(leaf: Leaf) -> Convert:
-    """The piece of text from what is no str."""
-    convert, long = leaf.convert, _long_text(leaf)
-
-    def make(value: Any) -> bytes:
+    def make(value: Any) -> str:
         found = convert(value)
-        piece: bytes = b"" if found is None else long(found.encode())
-        return piece
+        if found is None:
+            return ""
+        content = _utf8(found)
+        return f"{tag}{_length(len(content))}{content}"
 
     return make
+
+
+def _utf8(value: str) -> str:
+    return value.encode().decode("latin-1")
 
 
 def _varint(number: int) -> bytes:
@@ -310,14 +419,46 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-_SMALL: Final = tuple(_varint(number) for number in range(1 << 14))
+_LENGTHS: Final = tuple(_varint(number).decode("latin-1") for number in range(1 << 11))
 
 
-def _length(size: int) -> bytes:
-    return _SMALL[size] if size < 1 << 14 else _varint(size)
+def _length(size: int) -> str:
+    return _LENGTHS[size] if size < 1 << 11 else _varint(size).decode("latin-1")
 
 
-def _heads(number: int) -> tuple[bytes, ...]:
-    """Tag and length of a field with length, for short lengths."""
-    tag = _varint(number << 3 | 2)
-    return tuple(tag + bytes((size,)) for size in range(_SHORT))
+@functools.cache
+def _heads(number: int) -> tuple[str, ...]:
+    """Tag and length of a message in a list, by the length."""
+    tag = _varint(number << 3 | 2).decode("latin-1")
+    return tuple(tag + length for length in _LENGTHS)
+
+
+def _tag(number: int) -> str:
+    """The tag of a field with length, as text of an f-string."""
+    return _escaped(_varint(number << 3 | 2))
+
+
+def _escaped(content: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in content)
+
+
+_MISSING: Final = object()  # in no cache
+_NAMES: Final[Mapping[str, Any]] = {
+    "GiveUp": GiveUp,
+    "LENGTH": _length,
+    "LENGTHS": _LENGTHS,
+    "SIZES": ("", *_LENGTHS[1:]),  # of text that is absent when it is empty
+    "MISSING": _MISSING,
+    "strip": str.strip,
+    "utf8": _utf8,
+    **{sort.__name__: sort for sort in _APART},
+}
+# By the key of a cache: which values it takes.
+_KEPT: Final[Mapping[str, Callable[[Any], bool]]] = {
+    _ANY: lambda value: value is None or type(value) in _TOGETHER,
+    **{
+        sort: eval(f"lambda value: ({sort.format('value')}) is not MISSING", dict(_NAMES))  # noqa: S307 - our own text
+        for apart in _APART.values()
+        for sort in (apart, _OR_NONE + apart)
+    },
+}

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, Engine, create_engine
 
-from his_db.sample import FULL, Clock, SampleSize, SampleSummary, WindowProgram, hospital_now
+from his_db.sample import FULL, CashierWindow, Clock, SampleSize, SampleSummary, hospital_now
 from his_db.samples.bsoft_money import fill_orders
-from his_db.samples.bsoft_rows import BRANCH, CHANNEL, FIRST_PATIENT, clinic, department_key
+from his_db.samples.bsoft_rows import BRANCH, CHANNEL, FIRST_PATIENT, clinic, department_key, fee_item
 from his_db.samples.bsoft_window import BsoftWindow
 from his_db.samples.people import PatientSeed
-from his_db.samples.population import LEVELS, SESSIONS, WINDOW_ONLY, ScheduleSeed, World, build_world
+from his_db.samples.population import FEE_ITEMS, LEVELS, SESSIONS, WINDOW_ONLY, ScheduleSeed, World, build_world
 from his_db.samples.tables import bulk, sql_file, stamp
 
 _SEX = {"M": 1, "F": 2}
@@ -43,12 +43,14 @@ class BsoftSample:
             with engine.begin() as connection:
                 summary = _fill(connection, world, (today - clock().date()).days)
             with engine.begin() as connection:
-                connection.exec_driver_sql("ANALYZE TABLE MS_YSPB, MS_YYGHHY, MS_YYGH, MS_GHMX, MS_MZXX, MS_FKXX")
+                connection.exec_driver_sql(
+                    "ANALYZE TABLE MS_YSPB, MS_YYGHHY, MS_YYGH, MS_GHMX, MS_MZXX, MS_FKXX, YB_GHJS"
+                )
         finally:
             engine.dispose()
         return summary
 
-    def window(self, url: str, *, clock: Clock = hospital_now) -> WindowProgram:
+    def window(self, url: str, *, clock: Clock = hospital_now) -> CashierWindow:
         """The window program on that database."""
         engine = open_mysql(url)
         with engine.connect() as connection:
@@ -121,7 +123,23 @@ def _fill_codes(connection: Connection, world: World, shift: int) -> None:
         connection,
         "GY_XTCS",
         "CSMC CSZ BZ",
-        [("YYSDSJ", "10", "锁号分钟数"), ("YLPY", str(shift), "样例时间偏移(天)")],
+        [
+            ("YYSDSJ", "10", "锁号分钟数"),
+            ("YYTKXZ", "0", "同科同日限约一次"),
+            ("RJHTH", "1", "日结后允许退号"),
+            ("QHHTH", "1", "取号后允许退号"),
+            ("YLPY", str(shift), "样例时间偏移(天)"),
+        ],
+    )
+    bulk(
+        connection,
+        "GY_YLSF",
+        "FYXH FYMC FYDJ YBBM",
+        (
+            (fee_item(level, part), item.name, item.amount_fen / 100, item.national_code or None)
+            for level, items in FEE_ITEMS.items()
+            for part, item in enumerate(items)
+        ),
     )
     bulk(connection, "GY_XHB", "BM DQZ", [("MS_BRDA", FIRST_PATIENT + len(world.patients))])
 
@@ -140,10 +158,12 @@ def _fill_departments(connection: Connection, world: World) -> None:
                     department_key(department.index, level), BRANCH, title + " " * (department.index % 4 == 2),
                     _LEVEL[level], department.initials[:6], "", registration / 100, diagnosis / 100 - residue,
                     int(level != "normal"), department_key(department.index, "normal"), department.place,
-                    0 if department.active else 1,
+                    fee_item(level, 0), fee_item(level, 1), department.insurance_code or None,
+                    department.specialty_code or None, 0 if department.active else 1,
                 )  # fmt: skip
 
-    bulk(connection, "MS_GHKS", "KSDM JGID KSMC GHLB PYDM WBDM GHF ZLF ZJMZ MZKS DDXX ZFPB", rows())
+    columns = "KSDM JGID KSMC GHLB PYDM WBDM GHF ZLF ZJMZ MZKS DDXX GHXM ZLXM YBKS YBKB ZFPB"
+    bulk(connection, "MS_GHKS", columns, rows())
     bulk(
         connection,
         "MS_KSPB",
@@ -157,15 +177,17 @@ def _fill_departments(connection: Connection, world: World) -> None:
 
 
 def _fill_staff(connection: Connection, world: World) -> None:
-    columns = "YGDM JGID YGXM KSDM YGJB YGLB PYDM YGJJ ZFPB"
+    columns = "YGDM JGID YGXM KSDM YGJB YGLB PYDM YGJJ YBBM ZFPB"
     doctors: list[tuple[object, ...]] = [
         (
             d.code, BRANCH, d.name, department_key(d.department, "normal"), d.title, 1, d.initials[:6], d.specialty,
-            0 if d.active else 1,
+            d.insurance_code or None, 0 if d.active else 1,
         )
         for d in world.doctors
     ]  # fmt: skip
-    operators = ((o.code, BRANCH, o.name, None, None, 9 if o.virtual else 2, "", None, 0) for o in world.operators)
+    operators = (
+        (o.code, BRANCH, o.name, None, None, 9 if o.virtual else 2, "", None, None, 0) for o in world.operators
+    )
     bulk(connection, "GY_YGDM", columns, [*doctors, *operators])
 
 

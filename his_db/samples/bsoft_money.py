@@ -1,4 +1,4 @@
-"""The bsoft sample's orders and money: 号源, bookings, registrations, receipts, payments, refunds, day sheets."""
+"""The bsoft sample's orders and money: 号源, bookings, registrations, receipts, payments, 医保, refunds, day sheets."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from his_db.samples.bsoft_rows import (
     CASH,
     CHANNEL,
     FIRST_PATIENT,
+    INSURANCE,
     PAY_MODE,
     PAYTYPE,
     TRANSACTION,
@@ -22,17 +23,22 @@ from his_db.samples.population import LEVELS, RegistrationSeed, World
 from his_db.samples.tables import bulk, stamp
 
 FIRST_HOLD, FIRST_BOOKING, FIRST_REGISTER, FIRST_RECEIPT = 500_001, 300_001, 8_000_001, 900_001
+FIRST_SETTLEMENT = 700_001
 _GHLB = {"normal": 1, "emergency": 2, "expert": 3, "special": 4}
 _HOLD = (
     "HYXH HYKS HYJG HYYS HYSJ HYZT BRID SFZH TYSJ ZBLB SOURCE CARDID CARDTYPE PATIENTNAME TELEPHONENO SDXH GHF ZLF "
     "ZFJE DDH DDSJ"
 )
-_BOOKING = "YYXH JGID YYMM BRID GHRQ KSDM ZBLB YSDM GHBZ YYRQ JZXH SBXH ZCID DJGH"
+_BOOKING = "YYXH JGID YYMM BRID GHRQ KSDM ZBLB YSDM GHBZ YYRQ JZXH SBXH ZCID QXSJ DJGH"
 _REGISTER = (
-    "SBXH JGID BRID BRXZ GHSJ GHLB GHRQ ZBLB KSDM YSDM JZYS JZXH GHJE ZLJE XJJE QTYS THBZ CZGH JZRQ HZRQ JZHM YYBZ "
-    "JZZT QHSJ FFFS HYXH PAYTYPE"
+    "SBXH JGID BRID BRXZ GHSJ GHLB GHRQ ZBLB KSDM YSDM JZYS JZXH GHJE ZLJE XJJE QTYS ZHJE NJJBLSH THBZ CZGH JZRQ HZRQ "
+    "JZHM YYBZ JZZT QHSJ FFFS HYXH PAYTYPE"
 )
-_RECEIPT = "MZXH JGID FPHM SFRQ BRID XJJE QTYS ZJJE ZFJE ZFPB THPB GHGL CZGH JZRQ FFFS"
+_RECEIPT = "MZXH JGID FPHM SFRQ BRID XJJE QTYS ZJJE ZFJE ZHJE JJZFJE ZFPB THPB GHGL CZGH JZRQ FFFS"
+_INSURED = (
+    "JSXH JSLX YXSH SBXH MZXH BRID RYBH XZLX CBDQ JZID MZLSH SFPC JSID JSBW JSSJ QSLB QSFS QSJG YLLB ZFY TCZF JJZE "
+    "GRFD ZHZF XJZF YYFD ZHYE CZGH"
+)
 
 
 def fill_orders(connection: Connection, world: World) -> None:
@@ -44,6 +50,7 @@ def fill_orders(connection: Connection, world: World) -> None:
     bulk(connection, "MS_GHMX", _REGISTER, (_register(world, o) for o in paid))
     bulk(connection, "MS_MZXX", _RECEIPT, (_receipt(world, o) for o in paid))
     bulk(connection, "MS_FKXX", "JGID MZXH FKFS FKJE FKHM", (row for o in paid for row in _payments(world, o)))
+    bulk(connection, "YB_GHJS", _INSURED, _insured(world, paid))
     bulk(
         connection,
         "MS_THMX",
@@ -84,8 +91,24 @@ def _booking(world: World, order: RegistrationSeed) -> tuple[object, ...]:
         FIRST_BOOKING + order.index, BRANCH, f"{order.index * 7919 % 100_000_000:08d}", FIRST_PATIENT + order.patient,
         day, department, session, doctor, 9 if cancelled else int(taken), order.booked, order.number,
         FIRST_REGISTER + order.index if order.paid else None, FIRST_HOLD + order.index,
+        _slashes(order.changed, order.changed_by) if cancelled else None,
         order.changed_by if cancelled else order.operator,
     )  # fmt: skip
+
+
+def _slashes(moment: datetime.datetime | None, operator: str) -> str | None:
+    """QXSJ is text: the window writes 2026/3/2 8:05:09, an interface 2026-03-02 08:05:09."""
+    if moment is None or not operator.isdigit():
+        return stamp(moment)
+    return f"{moment.year}/{moment.month}/{moment.day} {moment.hour}:{moment:%M:%S}"
+
+
+def _parts(world: World, order: RegistrationSeed) -> tuple[float, float, float]:
+    """元: the patient's own payment, personal account, fund."""
+    insured = world.insured(order)
+    if insured is None:
+        return world.schedules[order.schedule].fee_fen / 100, 0.0, 0.0
+    return insured.cash_fen / 100, insured.account_fen / 100, insured.fund_fen / 100
 
 
 def _register(world: World, order: RegistrationSeed) -> tuple[object, ...]:
@@ -98,10 +121,13 @@ def _register(world: World, order: RegistrationSeed) -> tuple[object, ...]:
     cash = order.channel == "window"
     residue = 1e-9 if order.index % 7 == 3 else 0.0  # what adding floats leaves in such columns
     booked = order.channel in CHANNEL
+    own, account, fund = _parts(world, order)
+    insured = bool(fund)
     return (
-        FIRST_REGISTER + order.index, BRANCH, FIRST_PATIENT + order.patient, 1, order.paid, _GHLB[schedule.level], day,
-        session, department, doctor, doctor if seen else None, order.number, registration / 100,
-        diagnosis / 100 - residue, schedule.fee_fen / 100 if cash else 0.0, 0.0 if cash else schedule.fee_fen / 100,
+        FIRST_REGISTER + order.index, BRANCH, FIRST_PATIENT + order.patient, 1 + insured, order.paid,
+        _GHLB[schedule.level], day, session, department, doctor, doctor if seen else None, order.number,
+        registration / 100, diagnosis / 100 - residue, own if cash else 0.0, 0.0 if cash else own, account,
+        order.setl_id if insured else None,
         int(order.state == "REFUNDED"), order.operator, _closed(world, order.paid), _closed(world, order.paid),
         f"J{FIRST_REGISTER + order.index}", int(booked), 9 if seen else 0, taken, PAY_MODE[order.channel],
         FIRST_HOLD + order.index if booked else None, PAYTYPE[order.channel],
@@ -112,21 +138,57 @@ def _receipt(world: World, order: RegistrationSeed) -> tuple[object, ...]:
     total = world.schedules[order.schedule].fee_fen / 100
     cash = order.channel == "window"
     gone = int(order.state == "REFUNDED")
+    own, account, fund = _parts(world, order)
     return (
         FIRST_RECEIPT + order.index, BRANCH, f"FP{order.index + 1:08d}", order.paid, FIRST_PATIENT + order.patient,
-        total if cash else 0.0, 0.0 if cash else total, total, total, gone, gone, FIRST_REGISTER + order.index,
-        order.operator, _closed(world, order.paid), PAY_MODE[order.channel],
+        own if cash else 0.0, 0.0 if cash else own, total, round(total - fund, 2), account, fund, gone, gone,
+        FIRST_REGISTER + order.index, order.operator, _closed(world, order.paid), PAY_MODE[order.channel],
     )  # fmt: skip
 
 
+def _insured(world: World, paid: list[RegistrationSeed]) -> Iterator[tuple[object, ...]]:
+    """YB_GHJS: the settlement; of a refunded order its reversal too."""
+    number = FIRST_SETTLEMENT
+    for order in paid:
+        insured = world.insured(order)
+        if insured is None or order.paid is None:
+            continue
+        total = world.schedules[order.schedule].fee_fen
+        amounts = [total, insured.fund_fen, insured.fund_fen, total - insured.fund_fen, insured.account_fen,
+                   insured.cash_fen, 0]  # fmt: skip
+        keys = (FIRST_REGISTER + order.index, FIRST_RECEIPT + order.index, FIRST_PATIENT + order.patient)
+        person = (insured.person_no, insured.insutype, "440300", f"D{order.setl_id}", str(keys[0]), f"B{order.setl_id}")
+        kinds = ("11", "1", "440300", "12")
+        report = f"H44030500001{order.paid:%Y%m%d%H%M%S}{order.index % 10_000:04d}"
+        first = number
+        yield (
+            number, 1, None, *keys, *person, order.setl_id, report, order.paid, *kinds, *(a / 100 for a in amounts),
+            1234.0, order.operator,
+        )  # fmt: skip
+        number += 1
+        if order.state == "REFUNDED":
+            yield (
+                number, 2, first, *keys, *person, f"{order.setl_id}R", None, order.changed, *kinds,
+                *(-a / 100 for a in amounts), None, order.changed_by,
+            )  # fmt: skip
+            number += 1
+
+
 def _payments(world: World, order: RegistrationSeed) -> Iterator[tuple[object, ...]]:
-    total, receipt = world.schedules[order.schedule].fee_fen / 100, FIRST_RECEIPT + order.index
-    mode = PAY_MODE[order.channel]
-    yield (BRANCH, receipt, mode, total, None if mode == CASH else order.trade_no)
-    if mode != CASH:
+    receipt, mode = FIRST_RECEIPT + order.index, PAY_MODE[order.channel]
+    own, account, fund = _parts(world, order)
+    ways: list[tuple[int, float, str | None, str | None]] = []
+    if own:
+        ways.append((mode, own, None if mode == CASH else order.trade_no, order.refund_no or None))
+    if fund:
+        ways.append((INSURANCE, round(account + fund, 2), order.setl_id, f"{order.setl_id}R"))
+    for way, amount, number, _ in ways:
+        yield (BRANCH, receipt, way, amount, number)
+    if own and mode != CASH:
         yield (BRANCH, receipt, TRANSACTION, 0.0, order.transaction_no)
     if order.state == "REFUNDED":
-        yield (BRANCH, receipt, mode, -total, order.refund_no or None)
+        for way, amount, _, number in ways:
+            yield (BRANCH, receipt, way, -amount, number)
 
 
 def _closed(world: World, moment: datetime.datetime | None) -> datetime.datetime | None:
@@ -138,26 +200,31 @@ def _closed(world: World, moment: datetime.datetime | None) -> datetime.datetime
 
 def _sheets(connection: Connection, world: World) -> None:
     """MS_GHRB and MS_GHRB_FKMX: one sheet for each operator and closed day; a refund counts on its own day."""
-    taken: dict[tuple[str, datetime.datetime], list[tuple[int, int]]] = defaultdict(list)
+    taken: dict[tuple[str, datetime.datetime], list[tuple[int, int, int]]] = defaultdict(list)
     for order in world.registrations:
-        amount, mode = world.schedules[order.schedule].fee_fen, PAY_MODE[order.channel]
+        total, mode = world.schedules[order.schedule].fee_fen, PAY_MODE[order.channel]
+        insured = world.insured(order)
+        own = total if insured is None else insured.cash_fen
         closed = _closed(world, order.paid)
         if closed is not None:
-            taken[order.operator, closed].append((mode, amount))
+            taken[order.operator, closed].append((mode, own, total - own))
         back = _closed(world, order.changed) if order.state == "REFUNDED" else None
         if back is not None:
-            taken[order.changed_by, back].append((mode, -amount))
+            taken[order.changed_by, back].append((mode, -own, own - total))
     sheets, details = [], []
     for (operator, closed), moves in taken.items():
         by_mode: dict[int, int] = defaultdict(int)
-        for mode, amount in moves:
-            by_mode[mode] += amount
-        refunds = [-amount for _, amount in moves if amount < 0]
-        net = sum(by_mode.values())
+        for mode, own, by_insurance in moves:
+            by_mode[mode] += own
+            if by_insurance:
+                by_mode[INSURANCE] += by_insurance
+        refunds = [-own - part for _, own, part in moves if own + part < 0]
+        net, cash, insured_sum = sum(by_mode.values()), by_mode.get(CASH, 0), by_mode.get(INSURANCE, 0)
         sheets.append(
-            (operator, closed, BRANCH, net / 100, by_mode[1] / 100, (net - by_mode[1]) / 100, len(moves) - len(refunds),
-             len(refunds), sum(refunds) / 100, by_mode[15] / 100, by_mode[16] / 100)
+            (operator, closed, BRANCH, net / 100, cash / 100, (net - cash - insured_sum) / 100,
+             len(moves) - len(refunds), len(refunds), sum(refunds) / 100, by_mode.get(15, 0) / 100,
+             by_mode.get(16, 0) / 100, insured_sum / 100)
         )  # fmt: skip
         details += [(operator, closed, mode, BRANCH, total / 100) for mode, total in by_mode.items()]
-    bulk(connection, "MS_GHRB", "CZGH JZRQ JGID ZJJE XJJE QTYS FPZS THSL THJE WXHJ ZFBHJ", sheets)
+    bulk(connection, "MS_GHRB", "CZGH JZRQ JGID ZJJE XJJE QTYS FPZS THSL THJE WXHJ ZFBHJ YBZFHJ", sheets)
     bulk(connection, "MS_GHRB_FKMX", "CZGH JZRQ FKFS JGID FKJE", details)

@@ -14,7 +14,7 @@ CHANNEL = {"160": 160, "wechat": 2}
 """SOURCE of the channels that book through MS_YYGHHY; windows and kiosks write MS_GHMX only."""
 PAYTYPE = {"160": "160", "wechat": "wx", "kiosk": "zzj", "window": "ck"}
 PAY_MODE = {"160": 15, "wechat": 15, "kiosk": 16, "window": 1}
-CASH, WECHAT, TRANSACTION = 1, 15, 98
+CASH, INSURANCE, WECHAT, TRANSACTION = 1, 9, 15, 98
 """MS_FKXX.FKFS; 98 = a row without money that holds the payer's transaction number."""
 _LEVEL_OFFSET = {"normal": 0, "emergency": 100, "expert": 200, "special": 300}
 
@@ -22,6 +22,11 @@ _LEVEL_OFFSET = {"normal": 0, "emergency": 100, "expert": 200, "special": 300}
 def department_key(index: int, level: str) -> int:
     """KSDM of a 挂号科室: 101.. 普通, 301.. 专家, 401.. 特需."""
     return 101 + index + _LEVEL_OFFSET[level]
+
+
+def fee_item(level: str, part: int) -> int:
+    """FYXH of the 挂号费 (0) or 诊疗费 (1) of a 号别."""
+    return 9001 + 10 * list(_LEVEL_OFFSET).index(level) + part
 
 
 def doctor_key(doctor: DoctorSeed | None) -> str:

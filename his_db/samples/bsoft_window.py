@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
 
-from his_db.sample import Clock, HisRow, OrderRow, WindowRefusal
-from his_db.samples.bsoft_rows import BRANCH, schedule_key
-from his_db.samples.bsoft_settle import settle
+from his_db.sample import Clock, HisRow, InsuredBill, OrderRow, WindowRefusal
+from his_db.samples import bsoft_cashier as cashier
+from his_db.samples.bsoft_cashier import SESSION
+from his_db.samples.bsoft_rows import schedule_key
 from his_db.samples.tables import changed, fen, one, rows_of, stamp
 
 WALK_IN = "G"
@@ -41,12 +42,6 @@ SELECT o.*, {_STATE} AS state FROM (
 WHERE (:channel = 0 OR o.SOURCE = 160) HAVING :states = '' OR LOCATE(CONCAT(',', state, ','), :states) > 0
 ORDER BY made DESC, SBXH DESC, his_id DESC LIMIT :limit"""
 
-_SESSION = "GZRQ = :day AND KSDM = :ks AND ZBLB = :session AND COALESCE(YPYS, YSDM) = :planned"
-_HOLDS = (
-    "HYKS = :ks AND HYYS = :planned AND ZBLB = :session AND HYSJ >= :day AND HYSJ < :day + INTERVAL 1 DAY "
-    "AND HYZT = '1' AND DDSJ <= :expired"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Clinic:
@@ -63,7 +58,7 @@ class Clinic:
 
 
 class BsoftWindow:
-    """`WindowProgram` over the MS_* tables. HIS id of an order: MS_YYGH.YYXH; of a walk-in 'G' + MS_GHMX.SBXH."""
+    """`CashierWindow` over the MS_* tables. HIS id of an order: MS_YYGH.YYXH; of a walk-in 'G' + MS_GHMX.SBXH."""
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
@@ -111,41 +106,71 @@ class BsoftWindow:
                 raise WindowRefusal("请在就诊日期之前取消预约")
             changed(
                 connection,
-                "UPDATE MS_YYGH SET GHBZ = 9, DJGH = :op WHERE YYXH = :yyxh AND GHBZ = 0 AND SBXH IS NULL",
+                "UPDATE MS_YYGH SET GHBZ = 9, DJGH = :op, QXSJ = :at WHERE YYXH = :yyxh AND GHBZ = 0 AND SBXH IS NULL",
                 op=operator,
+                at=f"{now.year}/{now.month}/{now.day} {now.hour}:{now:%M:%S}",
                 yyxh=booking["YYXH"],
             )
             _release(connection, booking, now)
 
     def refund(self, his_id: str, *, operator: str) -> None:
-        """THBZ 0 to 1, a row in MS_THMX, receipt void, a negative payment without number; the quota back.
+        """THBZ 0 to 1, a row in MS_THMX, receipt void, a negative payment without number; the quota back."""
+        self._give_back(his_id, operator, None)
 
-        MS_YYGH and the original rows' JZRQ stay as they are.
-        """
-        now = self._now()
+    def refund_insured(self, his_id: str, reversal_setl_id: str, *, operator: str) -> None:
+        """As `refund`; the payment of mode 9 and the settlement of YB_GHJS get negative rows with 2208's number."""
+        self._give_back(his_id, operator, reversal_setl_id)
+
+    def refund_part(self, his_id: str, amount_fen: int, *, operator: str) -> None:
+        """This vendor gives back no parts."""
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            cashier.refuse_part(connection, _order(connection, his_id)[1])
+
+    def close_day(self, *, operator: str) -> str:
+        """JZRQ on all rows of the operator that have none, MS_GHRB and MS_GHRB_FKMX; answers operator and JZRQ."""
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            return cashier.close_day(connection, operator, self._now())
+
+    def reschedule(self, his_id: str, schedule_id: str, *, operator: str) -> None:
+        """Session, number and time of MS_YYGH, MS_YYGHHY and the valid MS_GHMX; the counters of both."""
+        now, target = self._now(), parse_clinic(schedule_id)
         with self._engine.begin() as connection:
             _operator(connection, operator)
             booking, register = _order(connection, his_id)
-            if booking is not None and booking["GHBZ"] == 9:
-                raise WindowRefusal("该患者已经取消预约")
-            if register is None:
-                raise WindowRefusal("未找到预约记录" if booking is None else "未缴费不能退号")
-            if register["THBZ"] == 1:
-                raise WindowRefusal("该号已退号")
-            if register["JZZT"] != 0:
-                raise WindowRefusal("该号已经看诊,不能作废")
-            binds = {"sbxh": register["SBXH"], "op": operator, "now": now, "jgid": BRANCH}
-            for statement in _REFUND:
-                changed(connection, statement, **{k: v for k, v in binds.items() if f":{k}" in statement})
-            if booking is not None:
-                _release(connection, booking, now)
-            else:
-                changed(
-                    connection,
-                    "UPDATE MS_YSPB SET YGRS = YGRS - 1 WHERE GZRQ = :day AND KSDM = :ks AND ZBLB = :session "
-                    "AND YSDM = :doctor AND YGRS > 0",
-                    day=register["GHRQ"], ks=register["KSDM"], session=register["ZBLB"], doctor=register["YSDM"],
-                )  # fmt: skip
+            if booking is None or booking["GHBZ"] == 9:
+                raise WindowRefusal("该预约已取消或已就诊，不能改诊")
+            if register is not None and (register["THBZ"] != 0 or register["JZZT"] != 0):
+                raise WindowRefusal("该预约已取消或已就诊，不能改诊")
+            same = one(connection, cashier.SAME_FEE, ks=target.department, old=booking["HYKS"])
+            if same is None or schedule_id == _schedule_of(booking):
+                raise WindowRefusal("改诊的号别费用不同，请退号重挂")
+            number = _take(connection, target, "YYRS", now)
+            _back(connection, booking)
+            cashier.move(connection, booking, target.binds, number)
+
+    def prescribe(self, his_id: str) -> None:
+        """A row of MS_CF01."""
+        now = self._now()
+        with self._engine.begin() as connection:
+            _, register = _valid(connection, his_id)
+            changed(
+                connection,
+                "INSERT INTO MS_CF01 (JGID, GHXH, BRID, KSDM, YSDM, KFRQ) SELECT JGID, SBXH, BRID, KSDM, YSDM, :now "
+                "FROM MS_GHMX WHERE SBXH = :s",
+                now=now,
+                s=register["SBXH"],
+            )
+
+    def clear_holds(self) -> int:
+        """HYZT 1 to 3 of holds that ran out, whoever made them."""
+        with self._engine.begin() as connection:
+            return cashier.clear_holds(connection, self._now())
+
+    def night_job(self) -> int:
+        """No history tables: 0."""
+        return 0
 
     def suspend_schedule(self, schedule_id: str, *, operator: str, reason: str) -> None:
         """TGBZ 0 to 1 and nothing else: PHIS keeps neither who nor when nor why."""
@@ -176,20 +201,17 @@ class BsoftWindow:
                 raise WindowRefusal("替诊医生同一午别已有排班")
             old = {"day": clinic.day, "ks": clinic.department, "session": clinic.session, "old": row["YSDM"]}
             # SET works from left to right here: YPYS must come before YSDM.
-            changed(
-                connection, f"UPDATE MS_YSPB SET YPYS = COALESCE(YPYS, YSDM), YSDM = :new WHERE {_SESSION}", **binds
-            )
+            changed(connection, f"UPDATE MS_YSPB SET YPYS = COALESCE(YPYS, YSDM), YSDM = :new WHERE {SESSION}", **binds)
             for statement in _REPLACE:
                 changed(connection, statement, **old, new=doctor_id)
 
     def walk_in(self, schedule_id: str, patient_id: str, *, operator: str) -> str:
         """MS_GHMX without booking or 号源, cash; YGRS + 1."""
-        now = self._now()
-        with self._engine.begin() as connection:
-            _operator(connection, operator)
-            clinic = parse_clinic(schedule_id)
-            number = _take(connection, clinic, "YGRS", now)
-            return f"{WALK_IN}{settle(connection, clinic.binds, patient_id, number, operator, now, None)}"
+        return self._at_window(schedule_id, patient_id, operator, None)
+
+    def register_insured(self, schedule_id: str, patient_id: str, bill: InsuredBill, *, operator: str) -> str:
+        """As `walk_in`, with BRXZ 2, ZHJE, JJZFJE, a payment of mode 9 and a row of YB_GHJS."""
+        return self._at_window(schedule_id, patient_id, operator, bill)
 
     def book_for_channel(self, schedule_id: str, patient_id: str, platform_order_no: str, *, paid: bool) -> str:
         """As 健康160 would have: SOURCE 160, DJGH jk160, WeChat money in QTYS."""
@@ -209,15 +231,8 @@ class BsoftWindow:
             booking = one(connection, "SELECT LAST_INSERT_ID() AS yyxh")
             assert booking is not None
             if paid:
-                sbxh = settle(
-                    connection,
-                    clinic.binds,
-                    patient_id,
-                    number,
-                    "jk160",
-                    now,
-                    (int(str(hold["hyxh"])), platform_order_no),
-                )
+                order = (int(str(hold["hyxh"])), platform_order_no)
+                sbxh = cashier.settle(connection, clinic.binds, patient_id, number, "jk160", now, channel=order)
                 changed(connection, "UPDATE MS_YYGH SET SBXH = :s WHERE YYXH = :y", s=sbxh, y=booking["yyxh"])
         return str(booking["yyxh"])
 
@@ -245,7 +260,7 @@ class BsoftWindow:
         return None
 
     def raw(self, his_id: str) -> list[HisRow]:
-        """Booking, 号源, registration, refund, receipt, payments."""
+        """Booking, 号源, registration, refund, receipt, payments, 医保."""
         with self._engine.connect() as connection:
             found: list[HisRow] = []
             if his_id.startswith(WALK_IN):
@@ -259,6 +274,7 @@ class BsoftWindow:
                 ("MS_THMX", "SBXH = :id"),
                 ("MS_MZXX", "GHGL = :id"),
                 ("MS_FKXX", "MZXH IN (SELECT MZXH FROM MS_MZXX WHERE GHGL = :id) ORDER BY JLXH"),
+                ("YB_GHJS", "SBXH = :id ORDER BY JSXH"),
             ):
                 found += rows_of(connection, table, condition, id=sbxh)
         return found
@@ -266,12 +282,38 @@ class BsoftWindow:
     def raw_schedule(self, schedule_id: str) -> list[HisRow]:
         """The session's row; this vendor keeps no stop or change records."""
         with self._engine.connect() as connection:
-            return rows_of(connection, "MS_YSPB", _SESSION, **parse_clinic(schedule_id).binds)
+            return rows_of(connection, "MS_YSPB", SESSION, **parse_clinic(schedule_id).binds)
+
+    def _at_window(self, schedule_id: str, patient_id: str, operator: str, bill: InsuredBill | None) -> str:
+        now, clinic = self._now(), parse_clinic(schedule_id)
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            number = _take(connection, clinic, "YGRS", now)
+            sbxh = cashier.settle(connection, clinic.binds, patient_id, number, operator, now, bill=bill)
+        return f"{WALK_IN}{sbxh}"
+
+    def _give_back(self, his_id: str, operator: str, reversal: str | None) -> None:
+        now = self._now()
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            booking, register = _order(connection, his_id)
+            cashier.check_refund(connection, booking, register, insured=reversal is not None)
+            assert register is not None
+            cashier.give_back(connection, register["SBXH"], operator, now, reversal=reversal)
+            if booking is not None:
+                _release(connection, booking, now)
+                return
+            changed(
+                connection,
+                "UPDATE MS_YSPB SET YGRS = YGRS - 1 WHERE GZRQ = :day AND KSDM = :ks AND ZBLB = :session "
+                "AND YSDM = :doctor AND YGRS > 0",
+                day=register["GHRQ"], ks=register["KSDM"], session=register["ZBLB"], doctor=register["YSDM"],
+            )  # fmt: skip
 
     def _flip(self, schedule_id: str, operator: str, change: str, guard: str, refusal: str) -> None:
         with self._engine.begin() as connection:
             _operator(connection, operator)
-            sql = f"UPDATE MS_YSPB SET {change} WHERE {_SESSION} AND {guard}"
+            sql = f"UPDATE MS_YSPB SET {change} WHERE {SESSION} AND {guard}"
             if changed(connection, sql, **parse_clinic(schedule_id).binds) != 1:
                 raise WindowRefusal(refusal)
 
@@ -291,7 +333,7 @@ def _operator(connection: Connection, code: str) -> None:
 
 
 def _lock(connection: Connection, clinic: Clinic) -> dict[str, object] | None:
-    return one(connection, f"SELECT * FROM MS_YSPB WHERE {_SESSION} FOR UPDATE", **clinic.binds)
+    return one(connection, f"SELECT * FROM MS_YSPB WHERE {SESSION} FOR UPDATE", **clinic.binds)
 
 
 def _booking(connection: Connection, his_id: str) -> dict[str, object] | None:
@@ -333,9 +375,20 @@ def _release(connection: Connection, booking: dict[str, object], now: datetime.d
         connection, "UPDATE MS_YYGHHY SET HYZT = '3', TYSJ = :now WHERE HYXH = :h AND HYZT = '2'",
         now=now, h=booking["HYXH"],
     )  # fmt: skip
+    _back(connection, booking)
+
+
+def _schedule_of(booking: dict[str, object]) -> str:
+    day = booking["GHRQ"]
+    assert isinstance(day, datetime.date)
+    return schedule_key(day, booking["HYKS"], booking["HYYS"], booking["HYZB"])
+
+
+def _back(connection: Connection, booking: dict[str, object]) -> None:
+    """YYRS - 1 of the booking's session."""
     changed(
         connection,
-        f"UPDATE MS_YSPB SET YYRS = YYRS - 1 WHERE {_SESSION} AND YYRS > 0",
+        f"UPDATE MS_YSPB SET YYRS = YYRS - 1 WHERE {SESSION} AND YYRS > 0",
         day=booking["GHRQ"], ks=booking["HYKS"], planned=booking["HYYS"], session=booking["ZBLB"],
     )  # fmt: skip
 
@@ -348,18 +401,10 @@ def _take(connection: Connection, clinic: Clinic, counter: str, now: datetime.da
     minutes = one(connection, "SELECT CAST(CSZ AS SIGNED) AS m FROM GY_XTCS WHERE CSMC = 'YYSDSJ'")
     assert minutes is not None
     expired = stamp(now - datetime.timedelta(minutes=int(str(minutes["m"]))))
-    swept = changed(
-        connection,
-        f"UPDATE MS_YYGHHY SET HYZT = '3', TYSJ = :now WHERE {_HOLDS}",
-        now=now,
-        expired=expired,
-        **clinic.binds,
-    )
-    if swept:
-        changed(connection, f"UPDATE MS_YSPB SET YYRS = YYRS - :n WHERE {_SESSION}", n=swept, **clinic.binds)
+    cashier.sweep(connection, clinic.binds, now, str(expired))
     quota = " AND YYRS < YYXE" if counter == "YYRS" else ""
     sql = (
-        f"UPDATE MS_YSPB SET {counter} = {counter} + 1, JZXH = JZXH + 1 WHERE {_SESSION} AND TGBZ = 0 "
+        f"UPDATE MS_YSPB SET {counter} = {counter} + 1, JZXH = JZXH + 1 WHERE {SESSION} AND TGBZ = 0 "
         f"AND YYRS + YGRS < GHXE{quota}"
     )
     if changed(connection, sql, **clinic.binds) != 1:
@@ -367,13 +412,6 @@ def _take(connection: Connection, clinic: Clinic, counter: str, now: datetime.da
     return int(str(row["JZXH"])) + 1
 
 
-_REFUND = (
-    "UPDATE MS_GHMX SET THBZ = 1 WHERE SBXH = :sbxh AND THBZ = 0",
-    "INSERT INTO MS_THMX (SBXH, JGID, CZGH, THRQ) VALUES (:sbxh, :jgid, :op, :now)",
-    "INSERT INTO MS_FKXX (JGID, MZXH, FKFS, FKJE, FKHM) SELECT f.JGID, f.MZXH, f.FKFS, -f.FKJE, NULL FROM MS_FKXX f "
-    "JOIN MS_MZXX c ON c.MZXH = f.MZXH WHERE c.GHGL = :sbxh AND f.FKJE > 0",
-    "UPDATE MS_MZXX SET ZFPB = 1, THPB = 1 WHERE GHGL = :sbxh AND THPB = 0",
-)
 _REPLACE = (
     "UPDATE MS_YYGH y LEFT JOIN MS_GHMX x ON x.SBXH = y.SBXH SET y.YSDM = :new WHERE y.GHRQ = :day AND y.KSDM = :ks "
     "AND y.ZBLB = :session AND y.YSDM = :old AND y.GHBZ IN (0, 1) AND COALESCE(x.THBZ, 0) = 0",

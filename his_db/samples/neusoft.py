@@ -6,12 +6,12 @@ import datetime
 
 from sqlalchemy import Connection
 
-from his_db.sample import FULL, Clock, SampleSize, SampleSummary, WindowProgram, hospital_now
+from his_db.sample import FULL, CashierWindow, Clock, SampleSize, SampleSummary, hospital_now
 from his_db.samples.desk import Desk
 from his_db.samples.neusoft_money import card_no, fill_orders, schema_id
 from his_db.samples.neusoft_window import NeusoftWindow
 from his_db.samples.people import PatientSeed
-from his_db.samples.population import LEVELS, SESSIONS, ScheduleSeed, World, build_world
+from his_db.samples.population import FEE_ITEMS, LEVELS, SESSIONS, ScheduleSeed, World, build_world
 from his_db.samples.tables import bulk, changed, open_engine, sql_file, yuan
 
 LEVEL_CODES = {"normal": "1", "emergency": "2", "expert": "3", "special": "4"}
@@ -51,7 +51,7 @@ class NeusoftSample:
             engine.dispose()
         return summary
 
-    def window(self, url: str, *, clock: Clock = hospital_now) -> WindowProgram:
+    def window(self, url: str, *, clock: Clock = hospital_now) -> CashierWindow:
         """The window program on that database. Its times are the database's own (`pkg_160.f_now`): `clock` is not
         used."""
         return NeusoftWindow(open_engine(url))
@@ -93,6 +93,7 @@ def _fill_codes(connection: Connection | Desk, shift: int) -> None:
         [
             ("LOCKMI", "锁号分钟数", "10"),
             ("DAYREF", "日结后允许退号", "1"),
+            ("TAKREF", "取号后允许退号", "1"),
             ("DUPDEP", "同科同日限约一次", "0"),
             ("TAKEDT", "只能就诊当日取号", "0"),
             ("OFFSET", "样例时间偏移(天)", str(shift)),
@@ -114,36 +115,43 @@ def _fill_codes(connection: Connection | Desk, shift: int) -> None:
     bulk(
         connection,
         "neuhis.fin_com_regfeeset",
-        "pact_code reglevl_code reg_fee chck_fee diag_fee oth_fee own_digfee pub_digfee",
+        "pact_code reglevl_code reg_fee chck_fee diag_fee oth_fee own_digfee pub_digfee reg_item diag_item",
         (
-            ("1", LEVEL_CODES[level], yuan(reg), yuan(0), yuan(diag), yuan(0), yuan(diag), yuan(0))
+            ("1", LEVEL_CODES[level], yuan(reg), yuan(0), yuan(diag), yuan(0), yuan(diag), yuan(0),
+             *(item.code for item in FEE_ITEMS[level]))
             for level, (_, reg, diag) in LEVELS.items()
         ),
-    )
+    )  # fmt: skip
+    items = (item for pair in FEE_ITEMS.values() for item in pair)
+    rows = ((i.code, i.name, yuan(i.amount_fen), i.national_code or None, "1") for i in items)
+    bulk(connection, "neuhis.fin_com_undruginfo", "item_code item_name unit_price gb_code valid_state", rows)
 
 
 def _fill_master(connection: Connection | Desk, world: World) -> None:
     bulk(
         connection,
         "neuhis.com_department",
-        "dept_code dept_name spell_code user_code dept_type regdept_flag sort_id hos_code place valid_state",
+        "dept_code dept_name spell_code user_code dept_type regdept_flag sort_id hos_code place si_code si_caty "
+        "valid_state",
         (
             (d.code, d.name + "  " * (d.index % 3 == 1), d.initials, d.code, "C", "1", d.index, "01", d.place,
-             "1" if d.active else "0")
+             d.insurance_code or None, d.specialty_code or None, "1" if d.active else "0")
             for d in world.departments
         ),
     )  # fmt: skip
     columns = (
-        "empl_code empl_name spell_code sex_code dept_code levl_code expert_flag brief empl_type net_right valid_state"
+        "empl_code empl_name spell_code sex_code dept_code levl_code expert_flag brief empl_type net_right "
+        "interface_code valid_state"
     )
     doctors = [
         (d.code, d.name, d.initials, d.sex, world.departments[d.department].code, _TITLE_CODES[d.title],
-         "1" if d.title >= 3 else "0", d.specialty, "D", None, "1" if d.active else "0")
+         "1" if d.title >= 3 else "0", d.specialty, "D", None, d.insurance_code or None,
+         "1" if d.active else "0")
         for d in world.doctors
     ]  # fmt: skip
     operators = [
         (o.code, o.name, None, None, None, None, None, None, "X" if o.virtual else "F",
-         None if o.virtual else _NET_RIGHT.get(o.code, "1"), "1")
+         None if o.virtual else _NET_RIGHT.get(o.code, "1"), None, "1")
         for o in world.operators
     ]  # fmt: skip
     bulk(connection, "neuhis.com_employee", columns, (*doctors, *operators))

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from his_db.engine import Parameter, ParameterKind, ProcedurePlan
-from his_db.sample import FULL, Clock, SampleSize, SampleSummary, WindowProgram, hospital_now
+from his_db.sample import FULL, CashierWindow, Clock, SampleSize, SampleSummary, hospital_now
 from his_db.samples.desk import Desk, DeskPool, Dialect, slash_batches
 from his_db.samples.neusoft import fill
 from his_db.samples.neusoft_window import NeusoftWindow, accepted
@@ -49,22 +49,26 @@ INSERT INTO fin_opr_register (clinic_code, trans_type, card_no, reg_date, noon_c
     doct_name, ynregchrg, ynbook, ynfr, reg_fee, chck_fee, diag_fee, oth_fee, own_cost, pub_cost, pay_cost, valid_flag,
     oper_code, oper_date, ynsee, check_flag, rela_phone, begin_time, end_time, invoice_no, schema_no,
     in_source, triage_flag)
-SELECT :clinic, '1', p.card_no, s.see_date, s.noon_code, p.name, p.idenno, p.sex_code, p.birthday, '01', '自费', '1',
-       s.reglevl_code, s.reglevl_name, s.dept_code, s.dept_name, :number, s.doct_code, s.doct_name, '1', '0', '1',
-       f.reg_fee, f.chck_fee, f.diag_fee, f.oth_fee, f.reg_fee + f.chck_fee + f.diag_fee + f.oth_fee, 0, 0, '1', :op,
-       pkg_160.f_now(), '0', '0', p.home_tel, s.begin_time, s.end_time, :invoice, s.id, '0', '0'
+SELECT :clinic, '1', p.card_no, s.see_date, s.noon_code, p.name, p.idenno, p.sex_code, p.birthday,
+       CASE WHEN :pub + :pay > 0 THEN '02' ELSE '01' END, CASE WHEN :pub + :pay > 0 THEN '医保' ELSE '自费' END,
+       CASE WHEN :pub + :pay > 0 THEN '2' ELSE '1' END, s.reglevl_code,
+       s.reglevl_name, s.dept_code, s.dept_name, :number, s.doct_code, s.doct_name, '1', '0', '1', f.reg_fee,
+       f.chck_fee, f.diag_fee, f.oth_fee, f.reg_fee + f.chck_fee + f.diag_fee + f.oth_fee - :pub - :pay, :pub, :pay,
+       '1', :op, pkg_160.f_now(), '0', '0', p.home_tel, s.begin_time, s.end_time, :invoice, s.id, '0', '0'
   FROM fin_opr_schema s, com_patientinfo p, fin_com_regfeeset f
  WHERE s.id = :sch AND p.card_no = :card AND f.pact_code = '1' AND f.reglevl_code = s.reglevl_code"""
 _FEES = """
 INSERT INTO fin_opb_accountcardfee (invoice_no, trans_type, fee_type, card_no, tot_cost, fee_oper, fee_date,
     balance_flag, cancel_flag, clinic_no, own_cost, pub_cost, pay_cost, pay_type)
-SELECT r.invoice_no, '1', t.kind, r.card_no, t.cost, r.oper_code, r.oper_date, '0', '1', r.clinic_code, t.cost, 0, 0,
-       '0'
-  FROM fin_opr_register r,
-       (SELECT clinic_code, '3' AS kind, reg_fee AS cost FROM fin_opr_register WHERE trans_type = '1'
-        UNION ALL SELECT clinic_code, '4', diag_fee FROM fin_opr_register WHERE trans_type = '1'
-        UNION ALL SELECT clinic_code, '5', chck_fee FROM fin_opr_register WHERE trans_type = '1') t
- WHERE r.clinic_code = :clinic AND r.trans_type = '1' AND t.clinic_code = r.clinic_code AND t.cost <> 0"""
+SELECT q.invoice_no, '1', q.kind, q.card_no, q.cost, q.oper_code, q.oper_date, '0', '1', q.clinic_code,
+       q.cost - q.pub - q.pay, q.pub, q.pay, '0'
+  FROM (SELECT t.*, GREATEST(LEAST(t.upto, t.pub_cost) - t.upto + t.cost, 0) AS pub,
+               GREATEST(LEAST(t.upto, t.pub_cost + t.pay_cost) - GREATEST(t.upto - t.cost, t.pub_cost), 0) AS pay
+          FROM (SELECT r.*, '3' AS kind, reg_fee AS cost, reg_fee AS upto FROM fin_opr_register r
+                UNION ALL SELECT r.*, '4', diag_fee, reg_fee + diag_fee FROM fin_opr_register r
+                UNION ALL SELECT r.*, '5', chck_fee, reg_fee + diag_fee + chck_fee FROM fin_opr_register r) t
+         WHERE t.clinic_code = :clinic AND t.trans_type = '1') q
+ WHERE q.cost <> 0"""
 
 
 def _drop(kind: str, name: str) -> str:
@@ -92,7 +96,7 @@ class NeusoftOracleSample:
         """Drops the sample's objects and makes them anew; the rows in one transaction."""
         return create(DeskPool(url, PL_SQL), today=today, size=size, seed=seed, clock=clock)
 
-    def window(self, url: str, *, clock: Clock = hospital_now) -> WindowProgram:
+    def window(self, url: str, *, clock: Clock = hospital_now) -> CashierWindow:
         """The window program on that database. Its times are the server's own (`PKG_160.F_NOW`): `clock` is not
         used."""
         return NeusoftOracleWindow(DeskPool(url, PL_SQL))

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, Engine
 
-from his_db.sample import HisRow, OrderRow, WindowRefusal
+from his_db.sample import HisRow, InsuredBill, OrderRow, WindowRefusal
+from his_db.samples import neusoft_cashier as cashier
 from his_db.samples.desk import Desk, DeskPool
 from his_db.samples.tables import all_rows, changed, fen, one, rows_of
 
@@ -25,8 +26,10 @@ _ORDERS = f"""
 SELECT * FROM (
   SELECT COALESCE(o.serial_no, r.clinic_code) AS his_id, o.order_id AS order_no, {_STATE} AS state,
          COALESCE(o.schema_id, r.schema_no) AS sch, COALESCE(o.seeno, r.seeno) AS num,
-         COALESCE(o.card_no, r.card_no) AS patient, COALESCE((o.reg_fee + o.treat_fee) / 100, r.own_cost) AS total,
-         COALESCE(r.own_cost, 0) AS paid, COALESCE(-n.own_cost, 0) AS refunded,
+         COALESCE(o.card_no, r.card_no) AS patient, COALESCE((o.reg_fee + o.treat_fee) / 100,
+         r.own_cost + r.pub_cost + r.pay_cost) AS total,
+         COALESCE(r.own_cost + r.pub_cost + r.pay_cost, 0) AS paid,
+         COALESCE(-n.own_cost - n.pub_cost - n.pay_cost, 0) AS refunded,
          COALESCE(o.oper_code, n.oper_code, r.oper_code) AS operator, COALESCE(o.order_date, r.oper_date) AS booked
     FROM (SELECT * FROM neuhis.fin_opr_appointmentorder WHERE order_state <> '1') o
     FULL JOIN (SELECT * FROM neuhis.fin_opr_register WHERE trans_type = '1') r ON r.clinic_code = o.visiting_num
@@ -36,11 +39,10 @@ WHERE :states = '*' OR strpos(:states, ',' || state || ',') > 0
 ORDER BY booked DESC, his_id DESC LIMIT :limit"""
 _NOW = "pkg_160.f_now()"
 _CANCEL_TEXTS = {"2": "该订单已取消！", "3": "该订单已支付！", "4": "该订单已取号！", "5": "该订单已退费！"}
-_NEITHER_VALID = {"0": "该号已经退号！", "2": "该号已经作废！", "3": "该号已经作废！"}
 
 
 class NeusoftWindow:
-    """`WindowProgram` over the schema `neuhis`. HIS id of an order: SERIAL_NO; of a walk-in: CLINIC_CODE (their
+    """`CashierWindow` over the schema `neuhis`. HIS id of an order: SERIAL_NO; of a walk-in: CLINIC_CODE (their
     ranges do not meet)."""
 
     def __init__(self, engine: Engine | DeskPool) -> None:
@@ -102,16 +104,53 @@ class NeusoftWindow:
     def refund(self, his_id: str, *, operator: str) -> None:
         """Negative register and fee rows, quota back, order state 5 and a history row without REFUND_NO."""
         with self._engine.begin() as connection:
-            right = _operator(connection, operator)
+            self._give_back(connection, his_id, operator, insured=False)
+
+    def refund_insured(self, his_id: str, reversal_setl_id: str, *, operator: str) -> None:
+        """As `refund`, of a registration whose 医保 settlement the window has reversed: its negative row too."""
+        with self._engine.begin() as connection:
+            clinic = self._give_back(connection, his_id, operator, insured=True)
+            cashier.reverse_settlement(connection, clinic, reversal_setl_id, operator)
+
+    def refund_part(self, his_id: str, amount_fen: int, *, operator: str) -> None:
+        """Not to be had: 必须全退, for orders and for walk-ins."""
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            self._present(connection, his_id)
+            raise WindowRefusal("退号的情况下，必须全退!")
+
+    def close_day(self, *, operator: str) -> str:
+        """FIN_OPR_DAYREPORT and BALANCE_* of the operator's fee rows."""
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            return cashier.close_day(connection, operator)
+
+    def reschedule(self, his_id: str, schedule_id: str, *, operator: str) -> None:
+        """SCHEMA_ID, number, time, department and doctor of order, hold and registration; quotas of both sessions."""
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            cashier.lock_both(connection, his_id, schedule_id)
             order = _order(connection, his_id)
             register = _register(connection, his_id, order)
-            _check_refund(order, register, right)
-            assert register is not None
-            invoice = self._reverse(connection, str(register["clinic_code"]), operator)
-            if invoice is None:
-                raise WindowRefusal("该号已经退号！")
-            if order is not None:
-                _close_order(connection, order, operator, invoice)
+            seen = register is not None and str(register["ynsee"]) == "1"
+            if order is None or order["order_state"] not in ("0", "3") or seen:
+                raise WindowRefusal("该订单已取消、已取号或已就诊，不能改诊！")
+            cashier.move(connection, order, schedule_id, operator)
+
+    def prescribe(self, his_id: str) -> None:
+        """A line of FIN_OPB_FEEDETAIL."""
+        with self._engine.begin() as connection:
+            _, register = self._present(connection, his_id)
+            cashier.prescribe(connection, register)
+
+    def clear_holds(self) -> int:
+        """Rows of FIN_OPR_BOOKING that ran out are deleted, their numbers go back to TEL_REGING."""
+        with self._engine.begin() as connection:
+            return cashier.clear_holds(connection)
+
+    def night_job(self) -> int:
+        """This vendor moves nothing."""
+        return 0
 
     def suspend_schedule(self, schedule_id: str, *, operator: str, reason: str) -> None:
         """VALID_FLAG 0 with reason, operator and time."""
@@ -166,8 +205,15 @@ class NeusoftWindow:
         """On-site quota (REGED), FIN_OPR_REGISTER without an order, cash."""
         with self._engine.begin() as connection:
             _operator(connection, operator)
-            number = _take_on_site(connection, schedule_id)
-            return self._register_on_site(connection, schedule_id, patient_id, number, operator)
+            return self._register_on_site(connection, schedule_id, patient_id, operator, None)
+
+    def register_insured(self, schedule_id: str, patient_id: str, bill: InsuredBill, *, operator: str) -> str:
+        """As `walk_in`, PAYKIND_CODE 02, its costs split, and a row of FIN_IPR_SIINMAININFO."""
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            clinic = self._register_on_site(connection, schedule_id, patient_id, operator, bill)
+            cashier.record_settlement(connection, clinic, bill)
+            return clinic
 
     def book_for_channel(self, schedule_id: str, patient_id: str, platform_order_no: str, *, paid: bool) -> str:
         """As 健康160 would have: the package's own procedures, operator jk160, WeChat money."""
@@ -204,7 +250,7 @@ class NeusoftWindow:
                     "UPDATE neuhis.fin_opr_appointmentorder SET order_state = '4' WHERE serial_no = :id",
                     id=his_id,
                 )
-            _mark(connection, register, "triage_flag = '1', check_flag = '1'")
+            cashier.mark(connection, register, "triage_flag = '1', check_flag = '1'")
 
     def visit(self, his_id: str) -> None:
         """看诊: YNSEE 1."""
@@ -212,7 +258,7 @@ class NeusoftWindow:
             _, register = self._present(connection, his_id)
             if str(register["ynsee"]) == "1":
                 raise WindowRefusal("该患者已经就诊过了！")
-            _mark(connection, register, f"ynsee = '1', see_date = {_NOW}")
+            cashier.mark(connection, register, f"ynsee = '1', see_date = {_NOW}")
 
     def half_written(self, schedule_id: str, patient_id: str) -> str | None:
         """None: this window writes a registration in one transaction."""
@@ -234,6 +280,12 @@ class NeusoftWindow:
                 "clinic_no = :clinic ORDER BY trans_type, fee_type",
                 clinic=clinic,
             )
+            found += rows_of(
+                connection,
+                "neuhis.fin_ipr_siinmaininfo",
+                "inpatient_no = :clinic ORDER BY trans_type",
+                clinic=clinic,
+            )
             found += rows_of(connection, "neuhis.fin_opr_bookingpayhistory", "order_id = :no", no=order_id)
         return found
 
@@ -241,6 +293,21 @@ class NeusoftWindow:
         """The schedule row; this vendor keeps no stop or change records."""
         with self._engine.connect() as connection:
             return rows_of(connection, "neuhis.fin_opr_schema", "id = :sch", sch=schedule_id)
+
+    def _give_back(self, connection: Connection | Desk, his_id: str, operator: str, *, insured: bool) -> str:
+        """退号; answers CLINIC_CODE. Raises WindowRefusal."""
+        right = _operator(connection, operator)
+        order = _order(connection, his_id)
+        register = _register(connection, his_id, order)
+        cashier.check_refund(connection, order, register, right, insured=insured)
+        assert register is not None
+        clinic = str(register["clinic_code"])
+        invoice = self._reverse(connection, clinic, operator)
+        if invoice is None:
+            raise WindowRefusal("该号已经退号！")
+        if order is not None:
+            cashier.close_order(connection, order, operator, invoice)
+        return clinic
 
     def _reverse(self, connection: Connection | Desk, clinic: str, operator: str) -> str | None:
         """The vendor's own 退号: the invoice number of the negative row, None when it is not valid any more."""
@@ -268,17 +335,24 @@ class NeusoftWindow:
         accepted(answer)
 
     def _write_register(self, connection: Connection | Desk, **binds: object) -> None:
-        """The vendor's own 写挂号: register and fee rows of cash paid at the window."""
+        """The vendor's own 写挂号: register and fee rows of what is paid at the window."""
         one(
             connection,
-            "SELECT pkg_160.x_register(:clinic, :invoice, :card, :sch, :number, '0', '0', '0', :op) AS done",
+            "SELECT pkg_160.x_register(:clinic, :invoice, :card, :sch, :number, '0', '0', '0', :op, :pub, :pay) "
+            "AS done",
             **binds,
         )
 
     def _register_on_site(
-        self, connection: Connection | Desk, schedule_id: str, patient_id: str, number: int, operator: str
+        self,
+        connection: Connection | Desk,
+        schedule_id: str,
+        patient_id: str,
+        operator: str,
+        bill: InsuredBill | None,
     ) -> str:
-        """A registration without order: ordinary invoice number, cash."""
+        """A registration without order: ordinary invoice number, cash, for `bill` its cash part."""
+        number = cashier.take_on_site(connection, schedule_id)
         known = "SELECT count(*) AS n FROM neuhis.com_patientinfo WHERE card_no = :card AND is_valid = '1'"
         found = one(connection, known, card=patient_id)
         if found is None or found["n"] == 0:
@@ -297,6 +371,7 @@ class NeusoftWindow:
             sch=schedule_id,
             number=number,
             op=operator,
+            **cashier.insurance_parts(connection, schedule_id, bill),
         )
         return str(keys["clinic"])
 
@@ -373,68 +448,3 @@ def _register(connection: Connection | Desk, his_id: str, order: dict[str, objec
         "SELECT * FROM neuhis.fin_opr_register WHERE clinic_code = :clinic AND trans_type = '1' FOR UPDATE",
         clinic=clinic,
     )
-
-
-def _check_refund(order: dict[str, object] | None, register: dict[str, object] | None, right: str) -> None:
-    """The window's own rules, in its own order."""
-    if order is not None and order["order_state"] == "2":
-        raise WindowRefusal("该订单已取消！不能退号")
-    if order is not None and order["order_state"] == "0":
-        raise WindowRefusal("该订单未支付，不能退费！")
-    if order is not None and order["order_state"] == "5":
-        raise WindowRefusal("该订单已退费！该号已退号")
-    if register is None:
-        raise WindowRefusal("未找到该挂号记录！")
-    if register["ynbook"] == "1" and right == "0":
-        raise WindowRefusal("这条挂号记录为网上预约,你没有权利进行退号/废号")
-    if register["ynbook"] != "1" and right == "2":
-        raise WindowRefusal("此窗口只能为网上预约退号")
-    if register["ynsee"] == "1":
-        raise WindowRefusal("该号已经看诊,不能作废")
-    if str(register["valid_flag"]) in _NEITHER_VALID:
-        raise WindowRefusal(_NEITHER_VALID[str(register["valid_flag"])])
-    if register["paykind_code"] == "02" and fen(register["pub_cost"]) > 0:
-        raise WindowRefusal("该号为医疗保险号已经有交费记录,不能退费!")
-
-
-def _close_order(connection: Connection | Desk, order: dict[str, object], operator: str, invoice: str) -> None:
-    changed(
-        connection,
-        f"UPDATE neuhis.fin_opr_appointmentorder SET order_state = '5', oper_code = :op, oper_date = {_NOW} "
-        "WHERE order_id = :no",
-        op=operator,
-        no=order["order_id"],
-    )
-    changed(
-        connection,
-        "INSERT INTO neuhis.fin_opr_bookingpayhistory (order_id, return_reason, oper_id, refund_time, refund_fee, "
-        f"invoice_no) SELECT order_id, '窗口退号', :op, {_NOW}, reg_fee + treat_fee, :invoice "
-        "FROM neuhis.fin_opr_appointmentorder WHERE order_id = :no",
-        op=operator,
-        invoice=invoice,
-        no=order["order_id"],
-    )
-
-
-def _mark(connection: Connection | Desk, register: dict[str, object], change: str) -> None:
-    changed(
-        connection,
-        f"UPDATE neuhis.fin_opr_register SET {change} WHERE clinic_code = :clinic AND trans_type = '1'",
-        clinic=register["clinic_code"],
-    )
-
-
-def _take_on_site(connection: Connection | Desk, schedule_id: str) -> int:
-    taken = changed(
-        connection,
-        "UPDATE neuhis.fin_opr_schema SET reged = reged + 1, order_no = order_no + 1 WHERE id = :sch AND "
-        f"reged < reg_lmt AND valid_flag = '1' AND pub_flag = '1' AND see_date >= date_trunc('day', {_NOW})",
-        sch=schedule_id,
-    )
-    columns = "order_no, valid_flag, pub_flag"  # of the row that the UPDATE holds
-    schema = one(connection, f"SELECT {columns} FROM neuhis.fin_opr_schema WHERE id = :sch", sch=schedule_id)
-    if taken == 1 and schema is not None:
-        return int(str(schema["order_no"]))
-    if schema is None or schema["pub_flag"] != "1":
-        raise WindowRefusal("该排班不存在！")
-    raise WindowRefusal("该排班已停诊！" if schema["valid_flag"] == "0" else "该排班现场限额已满，无号可挂！")

@@ -24,6 +24,32 @@ LEVELS: dict[str, tuple[str, int, int]] = {
 }
 """号别: name, 挂号费 and 诊查费 in 分."""
 
+
+@dataclass(frozen=True, slots=True)
+class FeeItemSeed:
+    """A line of the fees: the HIS's own code, name, national code ('' = 医保 does not pay it), amount in 分."""
+
+    code: str
+    name: str
+    national_code: str
+    amount_fen: int
+
+
+def _items() -> dict[str, tuple[FeeItemSeed, FeeItemSeed]]:
+    """挂号费 and 诊查费 of each 号别; 特需 has no national code."""
+    numbers = {"normal": 1, "expert": 2, "emergency": 3}
+    found = {}
+    for level, (name, register, diagnose) in LEVELS.items():
+        number, title = numbers.get(level), name.removesuffix("门诊")
+        national = ("001101000010000-110100001", f"0011020000{number}0000-11020000{number}") if number else ("", "")
+        letter = level[:2].upper()
+        found[level] = (
+            FeeItemSeed(f"GH{letter}1", f"{title}挂号费", national[0], register),
+            FeeItemSeed(f"ZC{letter}1", f"{title}诊查费", national[1], diagnose),
+        )
+    return found
+
+
 SESSIONS: dict[int, tuple[str, datetime.time, datetime.time]] = {
     1: ("上午", datetime.time(8), datetime.time(12)),
     2: ("下午", datetime.time(14), datetime.time(17, 30)),
@@ -33,11 +59,13 @@ CASHIERS = ("0931", "0932", "0933", "0934", "0935", "0936")
 CHANNEL_OPERATORS = {"160": "jk160", "wechat": "wxgzh", "kiosk": "zzj"}
 WINDOW_ONLY = 2
 """The last numbers of each schedule that the windows keep for themselves."""
+FEE_ITEMS: dict[str, tuple[FeeItemSeed, FeeItemSeed]] = _items()
+"""What the fee of each 号别 is made of; an item of 0 分 is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class DepartmentSeed:
-    """A department; `active` False = closed, still in the table."""
+    """A department; `active` False = closed, still in the table. `insurance_code` '' = not registered with 医保."""
 
     index: int
     code: str
@@ -46,10 +74,20 @@ class DepartmentSeed:
     place: str
     active: bool
 
+    @property
+    def specialty_code(self) -> str:
+        """科别 caty."""
+        return words.SPECIALTY_CODES.get(self.name, "")
+
+    @property
+    def insurance_code(self) -> str:
+        """医保科室编码."""
+        return f"K{self.code}" if self.specialty_code else ""
+
 
 @dataclass(frozen=True, slots=True)
 class DoctorSeed:
-    """A doctor; `title` 1 住院医师 2 主治 3 副主任 4 主任."""
+    """A doctor; `title` 1 住院医师 2 主治 3 副主任 4 主任. Every ninth has no 医保 code: self-pay only."""
 
     index: int
     code: str
@@ -60,6 +98,11 @@ class DoctorSeed:
     department: int
     specialty: str
     active: bool
+
+    @property
+    def insurance_code(self) -> str:
+        """医保医师编码; '' = not registered with 医保."""
+        return "" if self.index % 9 == 1 else f"D4403{self.index:08d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +172,35 @@ class RegistrationSeed:
         return f"4200{self.order_no}"
 
     @property
+    def setl_id(self) -> str:
+        """结算 ID, had 医保 settled it."""
+        return f"4403{self.index + 1:012d}"
+
+    @property
     def holds_number(self) -> bool:
         """Whether the order still occupies its number."""
         return self.state not in ("CANCELLED", "REFUNDED")
+
+
+@dataclass(frozen=True, slots=True)
+class VisitorSeed:
+    """A 就诊人 of an account of the hospital's mini-program. `relation` 1 本人 2 父母 3 子女 4 配偶 9 其他."""
+
+    account: str
+    patient: int
+    relation: str
+    is_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InsuredSeed:
+    """What 医保 paid of a registration; `cash_fen` the patient paid."""
+
+    fund_fen: int
+    account_fen: int
+    cash_fen: int
+    insutype: str
+    person_no: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +214,32 @@ class World:
     schedules: list[ScheduleSeed]
     patients: list[PatientSeed]
     registrations: list[RegistrationSeed]
+
+    def visitors(self) -> list[VisitorSeed]:
+        """就诊人: accounts of three adults each, the account's owner first."""
+        adults = [p.index for p in self.patients if p.active and not p.guardian and p.index >= 20]
+        rows = []
+        for number, patient in enumerate(adults[: 3 * (len(adults) // 9 + 1)]):
+            place = number % 3
+            rows.append(VisitorSeed(f"wx{number // 3 + 1:06d}", patient, ("1", "4", "2")[place], place == 0))
+        return rows
+
+    def insured(self, order: RegistrationSeed) -> InsuredSeed | None:
+        """The 医保 part of every sixth ended one with registered department and doctor; None: self-pay."""
+        schedule = self.schedules[order.schedule]
+        doctor = None if schedule.doctor is None else self.doctors[schedule.doctor]
+        codes = (self.departments[schedule.department].insurance_code, doctor and doctor.insurance_code)
+        ended = schedule.day < self.today and order.state in ("VISITED", "REFUNDED")
+        if order.index % 6 or not ended or not all(codes):
+            return None
+        _, diagnose = FEE_ITEMS[schedule.level]
+        fund = diagnose.amount_fen * 6 // 10 if diagnose.national_code else 0
+        if not fund:
+            return None
+        account = min(1000, schedule.fee_fen - fund)
+        kind = "310" if order.patient % 3 else "390"
+        person = f"44030000{order.patient + 1:012d}"
+        return InsuredSeed(fund, account, schedule.fee_fen - fund - account, kind, person)
 
 
 def build_world(today: datetime.date, size: SampleSize, seed: int) -> World:

@@ -1,4 +1,4 @@
-"""A database of our own on a PostgreSQL server, for the sample HIS of the demo and the tests."""
+"""A database of our own on a PostgreSQL or MySQL server, for the sample HIS of the demo, the rush and the tests."""
 
 from __future__ import annotations
 
@@ -19,14 +19,28 @@ def create_database(server: str, name: str) -> str:
 
     Raises ServerRefused.
     """
-    _run(server, f"CREATE DATABASE \"{_checked(name)}\" TEMPLATE template0 ENCODING 'UTF8'")
-    url = make_url(server).set(drivername="postgresql+psycopg", database=name)
+    if _is_mysql(server):
+        _run(server, f"CREATE DATABASE `{_checked(name)}` CHARACTER SET utf8mb4")
+    else:
+        _run(server, f"CREATE DATABASE \"{_checked(name)}\" TEMPLATE template0 ENCODING 'UTF8'")
+    url = make_url(server).set(drivername=_driver(server), database=name)
     return url.render_as_string(hide_password=False)
 
 
 def drop_database(server: str, name: str) -> None:
-    """Drops it with whoever is still connected. Raises ServerRefused."""
-    _run(server, f'DROP DATABASE IF EXISTS "{_checked(name)}" WITH (FORCE)')
+    """Drops it, on PostgreSQL with whoever is still connected. Raises ServerRefused."""
+    if _is_mysql(server):
+        _run(server, f"DROP DATABASE IF EXISTS `{_checked(name)}`")
+    else:
+        _run(server, f'DROP DATABASE IF EXISTS "{_checked(name)}" WITH (FORCE)')
+
+
+def _is_mysql(server: str) -> bool:
+    return make_url(server).get_backend_name() in {"mysql", "mariadb"}
+
+
+def _driver(server: str) -> str:
+    return "mysql+pymysql" if _is_mysql(server) else "postgresql+psycopg"
 
 
 def _checked(name: str) -> str:
@@ -36,7 +50,7 @@ def _checked(name: str) -> str:
 
 
 def _run(server: str, statement: str) -> None:
-    url = make_url(server).set(drivername="postgresql+psycopg")
+    url = make_url(server).set(drivername=_driver(server))
     engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
     try:
         with engine.connect() as connection:

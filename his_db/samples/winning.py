@@ -6,10 +6,10 @@ import datetime
 
 from sqlalchemy import Connection
 
-from his_db.sample import FULL, Clock, SampleSize, SampleSummary, WindowProgram, hospital_now
+from his_db.sample import FULL, CashierWindow, Clock, SampleSize, SampleSummary, hospital_now
 from his_db.samples.desk import Desk
 from his_db.samples.people import PatientSeed
-from his_db.samples.population import LEVELS, SESSIONS, ScheduleSeed, World, build_world
+from his_db.samples.population import FEE_ITEMS, LEVELS, SESSIONS, ScheduleSeed, World, build_world
 from his_db.samples.tables import bulk, changed, open_engine, sql_file, stamp16, yuan
 from his_db.samples.winning_money import fill_orders
 from his_db.samples.winning_window import WinningWindow
@@ -47,7 +47,7 @@ class WinningSample:
             engine.dispose()
         return summary
 
-    def window(self, url: str, *, clock: Clock = hospital_now) -> WindowProgram:
+    def window(self, url: str, *, clock: Clock = hospital_now) -> CashierWindow:
         """The window program on that database. Its times are the database's own (`his.fn_dqsj`), so `clock` is not
         used."""
         return WinningWindow(open_engine(url))
@@ -89,7 +89,9 @@ def _fill_codes(connection: Connection | Desk, shift: int) -> None:
         [
             ("GH001", "锁号分钟数", "10"),
             ("GH021", "日结后是否允许退号", "是"),
+            ("GH022", "取号后是否允许退号", "是"),
             ("GH030", "同一科室当天限约一次", "否"),
+            ("GH031", "预约即挂号", "否"),
             ("SJPY", "样例时间偏移(天)", str(shift)),
         ],
     )
@@ -105,25 +107,31 @@ def _fill_codes(connection: Connection | Desk, shift: int) -> None:
     bulk(
         connection,
         "his.gh_yy_hbk",
-        "ghlb name ghf zlf",
-        ((_LEVEL[level], name, yuan(reg), yuan(diag)) for level, (name, reg, diag) in LEVELS.items()),
+        "ghlb name ghf zlf ghfxm zlfxm",
+        (
+            (_LEVEL[level], name, yuan(reg), yuan(diag), *(item.code for item in FEE_ITEMS[level]))
+            for level, (name, reg, diag) in LEVELS.items()
+        ),
     )
+    items = (item for pair in FEE_ITEMS.values() for item in pair)
+    rows = ((i.code, i.name, yuan(i.amount_fen), i.national_code or None, 0) for i in items)
+    bulk(connection, "his.yy_sfxxmk", "id name xmdj dydm jlzt", rows)
 
 
 def _fill_master(connection: Connection | Desk, world: World) -> None:
     bulk(
         connection,
         "his.yy_ksbmk",
-        "id name py yydm lxwz ghf_pt zlf_pt pxh sfgh jlzt",
+        "id name py yydm lxwz ghf_pt zlf_pt pxh sfgh jlzt ybksbm ybkb",
         (
             (d.code, d.name + "  " * (d.index % 3 == 1), d.initials, "01", d.place, yuan(0), yuan(2000), d.index, 1,
-             0 if d.active else 1)
+             0 if d.active else 1, d.insurance_code or None, d.specialty_code or None)
             for d in world.departments
         ),
     )  # fmt: skip
     doctors = (
         (d.code, d.name, d.initials, _SEX[d.sex], world.departments[d.department].code, str(d.title), _TITLES[d.title],
-         f"D4403{d.index:08d}", d.specialty, 1, 0 if d.active else 1)
+         d.insurance_code or None, d.specialty, 1, 0 if d.active else 1)
         for d in world.doctors
     )  # fmt: skip
     operators = (
@@ -154,6 +162,16 @@ def _fill_patients(connection: Connection | Desk, world: World) -> None:
             )
             for p in world.patients
             if p.hold
+        ),
+    )
+    bound = stamp16(datetime.datetime.combine(world.today - datetime.timedelta(days=30), datetime.time(20)))
+    bulk(
+        connection,
+        "his.wx_jzrbd",
+        "zhid patid gx mrbz bdrq jlzt",
+        (
+            (v.account, FIRST_PATIENT + v.patient, int(v.relation), int(v.is_default), bound, 0)
+            for v in world.visitors()
         ),
     )
 

@@ -29,9 +29,12 @@ _REGISTER = (
 )
 _LINE = "ghxh xmdm xmmc xmdj xmsl dxmdm dxmmc zfdj yhdj isghf"
 _SETTLE = (
-    "sjh patid ghxh fph czyh sfrq ksdm hzxm blh ybdm zje zfje xjje zpje zffs zph jylsh tkdh wbddh tsjh rjxh appjkdm "
-    "gxrq "
-    "jlzt"
+    "sjh patid ghxh fph czyh sfrq ksdm hzxm blh ybdm zje zfje ybje xjje zpje zffs zph jylsh tkdh wbddh zxlsh jslsh "
+    "ybjszt tsjh rjxh appjkdm gxrq jlzt"
+)
+_INSURED = (
+    "sjh ghxh yyxh rybh xzlx cbdq jzid jzlsh sfpch jsid msgidjs jssj qslb qsfs qsjg yllb zje tczf jjzf grfd zhzf xjzf "
+    "yyfd ye cxjsid cxrq jlzt"
 )
 _LEVEL = {"normal": 0, "emergency": 1, "expert": 2, "special": 4}
 
@@ -55,9 +58,10 @@ def fill_orders(connection: Connection | Desk, world: World) -> None:
     bulk(connection, "his.gh_ghzdk", _REGISTER, (row for o in paid for row in _registers(world, o)))
     bulk(connection, "his.gh_ghmxk", _LINE, (row for o in paid for row in _lines(world, o)))
     bulk(connection, "his.sf_brjsk", _SETTLE, (row for o in paid for row in _settlements(world, o, sheets)))
+    bulk(connection, "his.yb_gbjsk", _INSURED, (row for o in paid for row in _insured(world, o)))
     _sheets(connection, world, sheets)
     _traps(connection, world)
-    _move_history(connection, world.today)
+    move_history(connection, world.today)
 
 
 def _booked(order: RegistrationSeed) -> bool:
@@ -139,57 +143,84 @@ def _settlements(
     schedule = world.schedules[order.schedule]
     patient = world.patients[order.patient]
     ids = _ids(order)
-    total, none = yuan(schedule.fee_fen), yuan(0)
+    insured = world.insured(order)
+    own_fen = schedule.fee_fen if insured is None else insured.cash_fen
+    total, own, by_insurance, none = (yuan(fen) for fen in (schedule.fee_fen, own_fen, schedule.fee_fen - own_fen, 0))
     cash = order.channel == "window"
     gone = order.state == "REFUNDED"
     order_no = None if not _booked(order) else (order.order_no if order.channel == "160" else f"W{order.order_no}")
-    keys = (None, None) if cash else (order.trade_no, order.transaction_no)
+    keys = (None, None) if cash or not own_fen else (order.trade_no, order.transaction_no)
+    settled = (f"M{order.setl_id}", order.setl_id, 1) if insured else (None, None, 0)
     person = (world.departments[schedule.department].code, patient.name, f"M{patient.index + 1:08d}", "01")
     yield (
         ids.receipt, FIRST_PATIENT + patient.index, ids.register, f"FP{order.index + 1:08d}", order.operator,
-        stamp16(order.paid), *person, total, total, total if cash else none, none if cash else total,
-        _MODE[order.channel], *keys, None, order_no, None, sheets.get((order.operator, order.paid.date())),
+        stamp16(order.paid), *person, total, own, by_insurance, own if cash else none, none if cash else own,
+        _MODE[order.channel], *keys, None, order_no, *settled, None, sheets.get((order.operator, order.paid.date())),
         _CHANNEL[order.channel], stamp16(order.changed or order.paid), 1 if gone else 0,
     )  # fmt: skip
     if gone and order.changed is not None:
         yield (
             ids.red_receipt, FIRST_PATIENT + patient.index, ids.red, None, order.changed_by, stamp16(order.changed),
-            *person, -total, -total, -total if cash else none, none if cash else -total, _MODE[order.channel], *keys,
-            order.refund_no or None, order_no, ids.receipt, sheets.get((order.changed_by, order.changed.date())),
-            _CHANNEL[order.channel], stamp16(order.changed), 2,
+            *person, -total, -own, -by_insurance, -own if cash else none, none if cash else -own, _MODE[order.channel],
+            *keys, order.refund_no or None, order_no, *settled, ids.receipt,
+            sheets.get((order.changed_by, order.changed.date())), _CHANNEL[order.channel], stamp16(order.changed), 2,
         )  # fmt: skip
 
 
-def _movements(world: World) -> Iterator[tuple[str, datetime.datetime, int]]:
-    """Operator, time and signed 分 of every payment and refund."""
+def _insured(world: World, order: RegistrationSeed) -> Iterator[tuple[object, ...]]:
+    """One row for each settlement; 2208 flips it."""
+    insured = world.insured(order)
+    if insured is None or order.paid is None:
+        return
+    ids, total = _ids(order), world.schedules[order.schedule].fee_fen
+    gone = order.state == "REFUNDED"
+    money = (
+        total, insured.fund_fen, insured.fund_fen, total - insured.fund_fen, insured.account_fen, insured.cash_fen, 0,
+        123_400,
+    )  # fmt: skip
+    yield (
+        ids.receipt, ids.register, ids.booking, insured.person_no, insured.insutype, "440300", f"M{order.setl_id}",
+        str(ids.booking or ids.register), f"B{order.setl_id}", order.setl_id,
+        f"H44030500001{order.paid:%Y%m%d%H%M%S}{order.index % 10_000:04d}", stamp16(order.paid), "11", "1", "440300",
+        "12", *(yuan(fen) for fen in money), f"{order.setl_id}R" if gone else None,
+        stamp16(order.changed) if gone else None, 1 if gone else 0,
+    )  # fmt: skip
+
+
+def _movements(world: World) -> Iterator[tuple[str, datetime.datetime, int, int]]:
+    """Operator, time, signed 分 and what 医保 paid of it, of every payment and refund."""
     for order in world.registrations:
-        amount = world.schedules[order.schedule].fee_fen
+        amount, insured = world.schedules[order.schedule].fee_fen, world.insured(order)
+        part = 0 if insured is None else amount - insured.cash_fen
         if order.paid is not None:
-            yield order.operator, order.paid, amount
+            yield order.operator, order.paid, amount, part
             if order.changed is not None:
-                yield order.changed_by, order.changed, -amount
+                yield order.changed_by, order.changed, -amount, -part
 
 
 def _sheet_numbers(world: World) -> dict[tuple[str, datetime.date], int]:
-    keys = sorted({(operator, moment.date()) for operator, moment, _ in _movements(world) if _closed(world, moment)})
+    moves = _movements(world)
+    keys = sorted({(operator, moment.date()) for operator, moment, *_ in moves if _closed(world, moment)})
     return {key: _FIRST_SHEET + number for number, key in enumerate(keys)}
 
 
 def _sheets(connection: Connection | Desk, world: World, sheets: dict[tuple[str, datetime.date], int]) -> None:
-    figures: dict[tuple[str, datetime.date], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    for operator, moment, amount in _movements(world):
+    figures: dict[tuple[str, datetime.date], list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
+    for operator, moment, amount, part in _movements(world):
         place = 0 if amount > 0 else 2
         figures[(operator, moment.date())][place] += 1
         figures[(operator, moment.date())][place + 1] += abs(amount)
+        figures[(operator, moment.date())][4] += part
     rows = []
     for (operator, day), number in sheets.items():
-        count, taken, count_back, back = figures[(operator, day)]
-        net = yuan(taken - back)
+        count, taken, count_back, back, insured = figures[(operator, day)]
+        net = yuan(taken - back - insured)
         cash, online = (net, yuan(0)) if operator.isdigit() else (yuan(0), net)
         at = stamp16(datetime.datetime.combine(day + datetime.timedelta(days=1), datetime.time(7, 40)))
         rows.append(
-            (number, operator, at, count, yuan(taken), count_back, yuan(back), cash, online, yuan(0), yuan(0), 0)
-        )
+            (number, operator, at, count, yuan(taken), count_back, yuan(back), cash, online, yuan(insured),
+             yuan(0), 0)
+        )  # fmt: skip
     bulk(connection, "his.gh_rjz", "rjxh czyh jzrq ghrs ghje thrs thje xjje wxje ybje qtje jlzt", rows)
 
 
@@ -213,11 +244,12 @@ def _traps(connection: Connection | Desk, world: World) -> None:
     )
 
 
-def _move_history(connection: Connection | Desk, today: datetime.date) -> None:
-    """What the vendor's night job does: visits of more than three days ago, with red rows and settlements."""
+def move_history(connection: Connection | Desk, today: datetime.date) -> int:
+    """The vendor's night job: visits of more than three days ago, with red rows and settlements. Answers how many."""
     limit = f"{today - datetime.timedelta(days=3):%Y%m%d}"
     old, settled = "ghrq < :limit AND jlzt <> 9", "ghxh IN (SELECT xh FROM his.gh_nghzdk)"
-    changed(connection, f"INSERT INTO his.gh_nghzdk SELECT * FROM his.gh_ghzdk WHERE {old}", limit=limit)
+    moved = changed(connection, f"INSERT INTO his.gh_nghzdk SELECT * FROM his.gh_ghzdk WHERE {old}", limit=limit)
     changed(connection, f"DELETE FROM his.gh_ghzdk WHERE {old}", limit=limit)
     changed(connection, f"INSERT INTO his.sf_nbrjsk SELECT * FROM his.sf_brjsk WHERE {settled}")
     changed(connection, f"DELETE FROM his.sf_brjsk WHERE {settled}")
+    return moved

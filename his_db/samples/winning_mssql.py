@@ -8,7 +8,7 @@ from decimal import Decimal
 from sqlalchemy import Connection
 
 from his_db.engine import Parameter, ParameterKind, ProcedurePlan
-from his_db.sample import FULL, Clock, SampleSize, SampleSummary, WindowProgram, WindowRefusal, hospital_now
+from his_db.sample import FULL, CashierWindow, Clock, SampleSize, SampleSummary, WindowRefusal, hospital_now
 from his_db.samples.desk import Desk, DeskPool, Dialect, go_batches
 from his_db.samples.population import build_world
 from his_db.samples.tables import sql_file
@@ -80,7 +80,7 @@ class WinningMssqlSample:
         """Drops the sample's objects and makes them anew; the rows in one transaction."""
         return create(DeskPool(url, TRANSACT_SQL), today=today, size=size, seed=seed, clock=clock)
 
-    def window(self, url: str, *, clock: Clock = hospital_now) -> WindowProgram:
+    def window(self, url: str, *, clock: Clock = hospital_now) -> CashierWindow:
         """The window program on that database. Its times are the server's own (`dbo.fn_dqsj`): `clock` is not used."""
         return WinningMssqlWindow(DeskPool(url, TRANSACT_SQL))
 

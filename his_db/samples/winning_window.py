@@ -8,18 +8,22 @@ own `his.fn_hc`.
 # ruff: noqa: S608 - the composed parts are constants of this module; every value is bound
 from __future__ import annotations
 
+import datetime
 from decimal import Decimal
 
 from sqlalchemy import Connection, Engine
 
-from his_db.sample import HisRow, OrderRow, WindowRefusal
+from his_db.sample import HisRow, InsuredBill, OrderRow, WindowRefusal
+from his_db.samples import winning_cashier as cashier
 from his_db.samples.desk import Desk, DeskPool
 from his_db.samples.tables import all_rows, changed, fen, one, rows_of
+from his_db.samples.winning_money import move_history
 
 _STATE = (
     "CASE WHEN y.jlzt=2 THEN 'CANCELLED' WHEN r.xh IS NOT NULL OR z.jlzt=1 THEN 'REFUNDED' WHEN z.jlzt=9 THEN "
     "'HALF_WRITTEN' "
-    "WHEN z.jsbz>0 THEN 'VISITED' WHEN z.fzbz=1 THEN 'CHECKED_IN' WHEN z.jlzt=0 THEN 'PAID' ELSE 'BOOKED' END"
+    "WHEN z.jsbz>0 THEN 'VISITED' WHEN z.fzbz=1 THEN 'CHECKED_IN' WHEN js.sjh IS NOT NULL THEN 'PAID' "
+    "ELSE 'BOOKED' END"
 )
 _ORDERS = f"""
 SELECT * FROM (
@@ -97,14 +101,22 @@ class WinningWindow:
                 op=operator,
                 xh=booking["xh"],
             )
-            changed(
-                connection,
-                "UPDATE his.gh_yy_pbzbmx SET ygh = CASE WHEN ygh > 0 THEN ygh - 1 ELSE 0 END WHERE pbmxid = :pb",
-                pb=booking["pbmxid"],
-            )
+            register = _register(connection, his_id)
+            if register is None:
+                cashier.give_number_back(connection, booking["pbmxid"])
+            else:  # 预约即挂号
+                self._reverse(connection, register["xh"], operator)
 
     def refund(self, his_id: str, *, operator: str) -> None:
         """Red row, red lines, red settlement without tkdh, counter back; gh_ghyyk stays as it is."""
+        self._refund(his_id, operator, None)
+
+    def refund_insured(self, his_id: str, reversal_setl_id: str, *, operator: str) -> None:
+        """As `refund`; yb_gbjsk becomes 已撤销."""
+        self._refund(his_id, operator, reversal_setl_id)
+
+    def _refund(self, his_id: str, operator: str, reversal: str | None) -> None:
+        insured = reversal is not None
         with self._engine.begin() as connection:
             _operator(connection, operator)
             booking = _booking(connection, his_id)
@@ -113,16 +125,15 @@ class WinningWindow:
             register = _register(connection, his_id)
             if register is None and booking is None:
                 raise WindowRefusal("未找到预约记录！")
-            if register is None and booking is not None and booking["jlzt"] == 0:
+            if booking is not None and booking["jlzt"] == 0:
                 raise WindowRefusal("未缴费不能退号！")
-            if register is not None and register["jlzt"] == 1:
-                raise WindowRefusal("该号已退号！")
-            if register is None or int(str(register["jsbz"])) > 0:
+            if register is None:
                 raise WindowRefusal("该号已经看诊,不能作废")
-            if int(str(register["cfbz"])) > 0:
-                raise WindowRefusal("存在已结处方请先退处方再退挂号")
+            cashier.check_refund(connection, register, insured=insured)
             if not self._reverse(connection, register["xh"], operator):
                 raise WindowRefusal("该号已退号！")
+            if reversal is not None:
+                cashier.reverse_insurance(connection, register["xh"], reversal)
 
     def suspend_schedule(self, schedule_id: str, *, operator: str, reason: str) -> None:
         """tzbz with reason, operator and time."""
@@ -167,8 +178,61 @@ class WinningWindow:
             _operator(connection, operator)
             number = self._take(connection, schedule_id)
             xh = _insert_register(connection, schedule_id, patient_id, number, operator, None)
-            _settle(connection, xh, None)
+            cashier.settle(connection, xh)
         return xh
+
+    def register_insured(self, schedule_id: str, patient_id: str, bill: InsuredBill, *, operator: str) -> str:
+        """As `walk_in`, with ybje, ybjszt 1 and a row of yb_gbjsk."""
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            number = self._take(connection, schedule_id)
+            xh = _insert_register(connection, schedule_id, patient_id, number, operator, None)
+            cashier.settle(connection, xh, bill=bill)
+        return xh
+
+    def refund_part(self, his_id: str, amount_fen: int, *, operator: str) -> None:
+        """Refused: of a platform order for its own reason, of any other because 挂号 goes back whole here."""
+        with self._engine.begin() as connection:
+            booking = _booking(connection, his_id)
+            ours = booking is not None and str(booking["kfsdm"]).strip() == "160"
+        raise WindowRefusal("健康160支付订单不支持部分退费" if ours else "退号必须全退！")
+
+    def close_day(self, *, operator: str) -> str:
+        """gh_rjz over the operator's settlements without rjxh, those of the N table too."""
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            return cashier.close_day(connection, operator)
+
+    def reschedule(self, his_id: str, schedule_id: str, *, operator: str) -> None:
+        """pbmxid, number, time, department and doctor of booking and registration; counters of both sessions."""
+        with self._engine.begin() as connection:
+            _operator(connection, operator)
+            booking, register = _booking(connection, his_id), _register(connection, his_id)
+            seen = register is not None and (register["jlzt"] != 0 or int(str(register["jsbz"])) > 0)
+            if booking is None or booking["jlzt"] == 2 or seen:
+                raise WindowRefusal("该预约已取消或已就诊，不能改诊！")
+            same = one(connection, cashier.SAME_FEE, pb=Decimal(schedule_id), old=booking["pbmxid"], je=booking["djje"])
+            if same is None:
+                raise WindowRefusal("改诊的号别费用不同，请退号重挂！")
+            number = self._take(connection, schedule_id)
+            cashier.give_number_back(connection, booking["pbmxid"])
+            cashier.move(connection, booking["xh"], Decimal(schedule_id), number)
+
+    def prescribe(self, his_id: str) -> None:
+        """cfbz of the registration."""
+        self._visit_step(his_id, "cfbz = 1", "cfbz = 0", "已有处方")
+
+    def clear_holds(self) -> int:
+        """zt 0 to 3 of locks that ran out, their numbers back to the counters."""
+        with self._engine.begin() as connection:
+            return cashier.clear_holds(connection)
+
+    def night_job(self) -> int:
+        """Visits of more than three days ago move to the N tables, with their settlements."""
+        with self._engine.begin() as connection:
+            row = one(connection, "SELECT his.fn_rq8(his.fn_dqsj()) AS today")
+            assert row is not None
+            return move_history(connection, datetime.date.fromisoformat(str(row["today"])))
 
     def book_for_channel(self, schedule_id: str, patient_id: str, platform_order_no: str, *, paid: bool) -> str:
         """As 健康160 would have: kfsdm 160, operator jk160, WeChat money."""
@@ -190,7 +254,7 @@ class WinningWindow:
                 raise WindowRefusal("该卡号在His中未登记！")
             if paid:
                 xh = _insert_register(connection, schedule_id, patient_id, number, "jk160", str(row["xh"]))
-                _settle(connection, xh, platform_order_no)
+                cashier.settle(connection, xh, order_no=platform_order_no)
         return str(row["xh"])
 
     def check_in(self, his_id: str) -> None:
@@ -217,7 +281,12 @@ class WinningWindow:
                 rows = rows_of(connection, table, "yyxh = :id OR xh = :id OR txh = :id ORDER BY xh", id=Decimal(his_id))
                 numbers += [row["xh"] for _, row in rows]
                 found += rows
-            for table, order in (("his.gh_ghmxk", "mxxh"), ("his.sf_brjsk", "sfrq"), ("his.sf_nbrjsk", "sfrq")):
+            for table, order in (
+                ("his.gh_ghmxk", "mxxh"),
+                ("his.sf_brjsk", "sfrq"),
+                ("his.sf_nbrjsk", "sfrq"),
+                ("his.yb_gbjsk", "jsxh"),
+            ):
                 binds = {f"n{place}": number for place, number in enumerate(numbers or [None])}
                 wanted = ", ".join(f":{name}" for name in binds)
                 found += rows_of(connection, table, f"ghxh IN ({wanted}) ORDER BY {order}", **binds)
@@ -255,7 +324,7 @@ class WinningWindow:
     def _visit_step(self, his_id: str, change: str, guard: str, refusal: str) -> None:
         with self._engine.begin() as connection:
             register = _register(connection, his_id)
-            if register is None or register["jlzt"] != 0:
+            if register is None or register["jlzt"] != 0 or not register["jssjh"]:
                 raise WindowRefusal("该号未缴费或已退号")
             sql = f"UPDATE his.gh_ghzdk SET {change} WHERE xh = :xh AND jlzt = 0 AND {guard}"
             if changed(connection, sql, xh=register["xh"]) != 1:
@@ -315,32 +384,3 @@ def _insert_register(
     if row is None:
         raise WindowRefusal("该卡号在His中未登记！")
     return str(row["xh"])
-
-
-def _settle(connection: Connection | Desk, xh: str, order_no: str | None) -> None:
-    """Lines and settlement of a registration, then jlzt 9 to 0. Cash without `order_no`, else WeChat."""
-    binds = {
-        "xh": Decimal(xh), "order_no": order_no, "zph": order_no and f"M{order_no}",
-        "lsh": order_no and f"4200{order_no}",
-        "mode": "01" if order_no is None else "15",
-    }  # fmt: skip
-    for statement in (
-        "INSERT INTO his.gh_ghmxk (ghxh, xmdm, xmmc, xmdj, xmsl, dxmdm, dxmmc, zfdj, yhdj, isghf) "
-        "SELECT z.xh, t.d, t.m, t.j, 1, '01', '挂号诊疗', t.j, 0, t.f FROM his.gh_ghzdk z "
-        "JOIN his.gh_yy_pbzbmx p ON p.pbmxid = z.pbmxid, LATERAL (VALUES ('GHF', '挂号费', p.ghf, 1), "
-        "('ZLF', '诊疗费', p.zlf, 2)) AS t (d, m, j, f) WHERE z.xh = :xh AND t.j > 0",
-        "INSERT INTO his.sf_brjsk (sjh, patid, ghxh, czyh, sfrq, ksdm, hzxm, blh, ybdm, zje, zfje, xjje, zpje, zffs, "
-        "zph, "
-        "jylsh, wbddh, appjkdm, gxrq, jlzt) SELECT to_char(his.fn_dqsj(), 'YYMMDD') || "
-        "lpad(CAST(nextval('his.seq_sjh') AS text), 8, '0'), z.patid, z.xh, z.czyh, z.czrq, z.ksdm, z.hzxm, z.blh, "
-        "z.ybdm, "
-        "p.ghf + p.zlf, p.ghf + p.zlf, CASE WHEN CAST(:order_no AS varchar) IS NULL THEN p.ghf + p.zlf ELSE 0 END, "
-        "CASE WHEN CAST(:order_no AS varchar) IS NULL THEN 0 ELSE p.ghf + p.zlf END, :mode, :zph, :lsh, "
-        "CAST(:order_no AS varchar), z.appjkdm, z.czrq, 0 FROM his.gh_ghzdk z JOIN his.gh_yy_pbzbmx p ON p.pbmxid = "
-        "z.pbmxid "
-        "WHERE z.xh = :xh",
-        "UPDATE his.gh_ghzdk SET jlzt = 0, jssjh = (SELECT sjh FROM his.sf_brjsk WHERE ghxh = :xh) "
-        "WHERE xh = :xh AND jlzt = 9",
-    ):
-        used = {name: value for name, value in binds.items() if f":{name}" in statement}
-        changed(connection, statement, **used)

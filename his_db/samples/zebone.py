@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
-from his_db.sample import FULL, Clock, SampleSize, SampleSummary, WindowProgram, hospital_now
+from his_db.sample import FULL, CashierWindow, Clock, SampleSize, SampleSummary, hospital_now
 from his_db.samples.population import (
+    FEE_ITEMS,
     LEVELS,
     SESSIONS,
     WINDOW_ONLY,
@@ -59,7 +60,15 @@ _CODES = (
         ),
     ),
     ("000013", (("01", "父亲", ""), ("02", "母亲", ""), ("99", "其他", ""))),
+    ("020210", (("0", "本人", ""), ("1", "父母", ""), ("2", "子女", ""), ("3", "配偶", ""), ("9", "其他", ""))),
 )
+_PARAMETERS = (
+    ("SCH0010", "10", "锁号分钟数"),
+    ("SCH0012", "0", "同科同日限约一次"),
+    ("BL0007", "1", "日结后允许退号"),
+    ("BL0008", "1", "取号后允许退号"),
+)
+_RELATION = {"1": "0", "2": "1", "3": "2", "4": "3", "9": "9"}
 
 
 class ZeboneSample:
@@ -90,7 +99,7 @@ class ZeboneSample:
             engine.dispose()
         return summary
 
-    def window(self, url: str, *, clock: Clock = hospital_now) -> WindowProgram:
+    def window(self, url: str, *, clock: Clock = hospital_now) -> CashierWindow:
         """The window program on that file."""
         return ZeboneWindow(url, clock)
 
@@ -142,8 +151,16 @@ def _unreleased(world: World) -> int:
 
 def _fill_codes(connection: Connection, shift: int) -> None:
     bulk(connection, "BD_OU_ORG", "PK_ORG CODE_ORG NAME_ORG", [(ORG, "4403", "样例市人民医院(虚构)")])
-    parameter = (key("PARAM", 1), "SAMPLE_DAY_SHIFT", str(shift), "样例时间偏移(天)")
-    bulk(connection, "BD_SYSPARAM", "PK_PARAM CODE_PARAM VAL NOTE", [parameter])
+    parameters = (("SAMPLE_DAY_SHIFT", str(shift), "样例时间偏移(天)"), *_PARAMETERS)
+    rows = ((key("PARAM", code), code, value, note) for code, value, note in parameters)
+    bulk(connection, "BD_SYSPARAM", "PK_PARAM CODE_PARAM VAL NOTE", rows)
+    items = (item for pair in FEE_ITEMS.values() for item in pair)
+    bulk(
+        connection,
+        "BD_ITEM",
+        "PK_ITEM CODE NAME PRICE CODE_YB",
+        ((key("ITEM", i.code), i.code, i.name, str(yuan(i.amount_fen)), i.national_code or None) for i in items),
+    )
     bulk(
         connection,
         "BD_DEFDOC",
@@ -162,36 +179,41 @@ def _fill_codes(connection: Connection, shift: int) -> None:
     bulk(
         connection,
         "SCH_SRV",
-        "PK_SCHSRV CODE_SRV NAME_SRV EU_SRVTYPE PRICE_REG PRICE_DIAG",
+        "PK_SCHSRV CODE_SRV NAME_SRV EU_SRVTYPE PRICE_REG PRICE_DIAG PK_ITEM_REG PK_ITEM_DIAG",
         (
-            (key("SRV", level), _SERVICE_TYPE[level] + "1", name, _SERVICE_TYPE[level], str(yuan(reg)), str(yuan(diag)))
+            (key("SRV", level), _SERVICE_TYPE[level] + "1", name, _SERVICE_TYPE[level], str(yuan(reg)), str(yuan(diag)),
+             *(key("ITEM", item.code) for item in FEE_ITEMS[level]))
             for level, (name, reg, diag) in LEVELS.items()
         ),
-    )
+    )  # fmt: skip
 
 
 def _fill_master(connection: Connection, world: World) -> None:
     bulk(
         connection,
         "BD_OU_DEPT",
-        "PK_DEPT PK_ORG CODE_DEPT NAME_DEPT PY_CODE DT_DEPTTYPE NAME_PLACE SORTNO FLAG_ACTIVE DEL_FLAG",
+        "PK_DEPT PK_ORG CODE_DEPT NAME_DEPT PY_CODE DT_DEPTTYPE NAME_PLACE SORTNO FLAG_ACTIVE DEL_FLAG CODE_YB "
+        "CODE_CATY",
         (
             (key("DEPT", d.index), ORG, d.code, d.name, d.initials, "01", d.place, d.index, "1" if d.active else "0",
-             "0" if d.active else "1")
+             "0" if d.active else "1", d.insurance_code or None, d.specialty_code or None)
             for d in world.departments
         ),
     )  # fmt: skip
     doctors = (
         (key("EMP", d.code), ORG, d.code, d.name, d.initials, _SEX[d.sex], "01", _TITLES[d.title],
-         key("DEPT", d.department), d.specialty, "1" if d.active else "0", "0" if d.active else "1")
+         key("DEPT", d.department), d.specialty, "1" if d.active else "0", "0" if d.active else "1",
+         d.insurance_code or None)
         for d in world.doctors
     )  # fmt: skip
     operators = (
-        (key("EMP", o.code), ORG, o.code, o.name, "", None, "99" if o.virtual else "09", None, None, None, "1", "0")
+        (key("EMP", o.code), ORG, o.code, o.name, "", None, "99" if o.virtual else "09", None, None, None, "1", "0",
+         None)
         for o in world.operators
-    )
+    )  # fmt: skip
     columns = (
-        "PK_EMP PK_ORG CODE_EMP NAME_EMP PY_CODE DT_SEX DT_EMPTYPE DT_EMPSRVTYPE PK_DEPT SPEC FLAG_ACTIVE DEL_FLAG"
+        "PK_EMP PK_ORG CODE_EMP NAME_EMP PY_CODE DT_SEX DT_EMPTYPE DT_EMPSRVTYPE PK_DEPT SPEC FLAG_ACTIVE DEL_FLAG "
+        "CODE_YB"
     )
     bulk(connection, "BD_OU_EMPLOYEE", columns, (*doctors, *operators))
     of_doctors = (
@@ -231,6 +253,17 @@ def _fill_patients(connection: Connection, world: World) -> int:
     )  # fmt: skip
     count = bulk(connection, "PI_MASTER", columns, rows)
     bulk(connection, "PI_LOCK", "PK_PILOCK PK_PI EU_LOCKTYPE AMOUNT DATE_BEGIN NOTE", held)
+    bound = datetime.datetime.combine(world.today - datetime.timedelta(days=30), datetime.time(20))
+    bulk(
+        connection,
+        "PI_ACC_BIND",
+        "PK_BIND ID_ACC PK_PI DT_RALATION FLAG_DEFAULT DATE_BIND",
+        (
+            (key("BIND", f"{v.account}{v.patient}"), v.account, key("PI", v.patient), _RELATION[v.relation],
+             "1" if v.is_default else "0", stamp(bound + datetime.timedelta(seconds=number)))
+            for number, v in enumerate(world.visitors())
+        ),
+    )  # fmt: skip
     return count
 
 

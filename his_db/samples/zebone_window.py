@@ -4,14 +4,25 @@ his160."""
 # ruff: noqa: S608 - the composed parts are constants of this module; every value is bound
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, text
 
-from his_db.sample import Clock, HisRow, OrderRow, WindowRefusal
-from his_db.samples.tables import changed, fen, one, open_engine, rows_of, shifted, yuan
+from his_db.sample import Clock, HisRow, InsuredBill, OrderRow, WindowRefusal
+from his_db.samples import zebone_cashier as cashier
+from his_db.samples.tables import changed, fen, one, open_engine, rows_of, shifted
+from his_db.samples.zebone_rows import (
+    RESCHEDULE,
+    SAME_FEE,
+    employee_of,
+    end_appointment,
+    log_change,
+    new_key,
+    order_of,
+    release_ticket,
+    take_ticket,
+)
 
 _STATE = (
     "CASE WHEN a.EU_STATUS='9' AND a.FLAG_PAY='1' THEN 'REFUNDED' WHEN a.EU_STATUS='9' THEN 'CANCELLED' "
@@ -23,18 +34,12 @@ SELECT * FROM (
   SELECT a.PK_SCHAPPT AS his_id, a.ORDERID_EXT AS order_no, {_STATE} AS state, a.PK_SCH AS sch, a.TICKETNO AS number,
          a.PK_PI AS patient, a.AMOUNT AS total, COALESCE(c.CODE_EMP, r.CODE_EMP, '') AS operator, a.DATE_REG AS booked,
          (SELECT SUM(s.AMOUNT_ST) FROM BL_SETTLE s WHERE s.PK_PV=a.PK_PV AND s.DT_STTYPE='00') AS paid,
-         (SELECT SUM(s.AMOUNT_ST) FROM BL_SETTLE s WHERE s.PK_PV=a.PK_PV AND s.DT_STTYPE='20') AS refunded
+         (SELECT SUM(s.AMOUNT_ST) FROM BL_SETTLE s WHERE s.PK_PV=a.PK_PV AND s.DT_STTYPE IN ('20','21')) AS refunded
     FROM SCH_APPT a LEFT JOIN PV_ENCOUNTER p ON p.PK_PV=a.PK_PV
     LEFT JOIN BD_OU_EMPLOYEE c ON c.PK_EMP=a.PK_EMP_CANCEL LEFT JOIN BD_OU_EMPLOYEE r ON r.PK_EMP=a.PK_EMP_REG
    WHERE a.DEL_FLAG='0' AND (:channel = 0 OR a.DT_APPTYPE='2520'))
 WHERE :states = '' OR instr(:states, ',' || state || ',') > 0
 ORDER BY booked DESC, his_id LIMIT :limit"""
-_FREE = "FLAG_USED='0' AND FLAG_STOP='0' AND DEL_FLAG='0' AND (FLAG_LOCK='0' OR DATE_LOCKEND<=:now)"
-_TAKE = f"""
-UPDATE SCH_TICKET SET FLAG_USED='1', FLAG_LOCK='0', ID_LOCK=NULL, DATE_LOCKEND=NULL, TS=:now
- WHERE PK_SCHTICKET=(SELECT PK_SCHTICKET FROM SCH_TICKET WHERE PK_SCH=:sch AND {_FREE} AND (FLAG_APPT='1' OR :window=1)
-                     ORDER BY CASE WHEN :window=1 THEN FLAG_APPT ELSE '1' END, TICKETNO LIMIT 1)
-RETURNING PK_SCHTICKET, TICKETNO, BEGIN_TIME, END_TIME"""
 
 
 class ZeboneWindow:
@@ -87,7 +92,7 @@ class ZeboneWindow:
         """EU_STATUS 0 to 9, ticket back; paid, cancelled, visited and past orders are refused."""
         now = self._now()
         with self._transaction() as connection:
-            order = _order(connection, his_id)
+            order = order_of(connection, his_id)
             if order["EU_STATUS"] == "9":
                 raise WindowRefusal("该患者已经取消预约")
             if order["PV_STATUS"] in ("1", "2"):
@@ -96,39 +101,24 @@ class ZeboneWindow:
                 raise WindowRefusal("请在挂号处退号！")
             if str(order["DATE_APPT"])[:10] < now[:10]:
                 raise WindowRefusal("该时间不能取消预约")
-            _end_appointment(connection, his_id, _employee(connection, operator), now, "0")
-            _release(connection, order, now)
+            end_appointment(connection, his_id, employee_of(connection, operator), now, "0")
+            release_ticket(connection, order, now)
 
     def refund(self, his_id: str, *, operator: str) -> None:
         """Red-ink settlement and deposit, encounter and appointment 9, ticket back. The external payment keeps
         REFUND_NO NULL."""
         now = self._now()
         with self._transaction() as connection:
-            order = _order(connection, his_id)
-            if order["EU_STATUS"] == "9":
-                raise WindowRefusal("已取消就诊，请勿重复退号" if order["FLAG_PAY"] == "1" else "该患者已经取消预约")
-            if order["EU_STATUS"] == "0":
-                raise WindowRefusal("未缴费不能退号")
-            if order["PV_STATUS"] in ("1", "2"):
-                raise WindowRefusal("该号已经看诊,不能作废")
-            if order["FLAG_PRES"] == "1":
-                raise WindowRefusal("存在已结处方请先退处方再退挂号")
-            employee = _employee(connection, operator)
-            _end_appointment(connection, his_id, employee, now, "1")
-            changed(
-                connection,
-                "UPDATE PV_ENCOUNTER SET EU_STATUS='9', FLAG_CANCEL='1', DATE_CANCEL=:now, PK_EMP_CANCEL=:emp, "
-                "NAME_EMP_CANCEL=:name, TS=:now WHERE PK_PV=:pv AND EU_STATUS='0'",
-                now=now, pv=order["PK_PV"], **employee,
-            )  # fmt: skip
-            _red_rows(connection, str(order["PK_PV"]), employee, now)
-            _release(connection, order, now)
+            order = order_of(connection, his_id)
+            cashier.check_refund(connection, order, insured=False)
+            employee = employee_of(connection, operator)
+            cashier.give_back(connection, order, employee, now)
 
     def suspend_schedule(self, schedule_id: str, *, operator: str, reason: str) -> None:
         """FLAG_STOP on the schedule and its unused tickets, a stop record, a change record."""
         now = self._now()
         with self._transaction() as connection:
-            employee = _employee(connection, operator)
+            employee = employee_of(connection, operator)
             done = changed(
                 connection,
                 "UPDATE SCH_SCH SET FLAG_STOP='1', MODITY_TIME=:now, TS=:now WHERE PK_SCH=:sch AND FLAG_STOP='0'",
@@ -148,15 +138,15 @@ class ZeboneWindow:
                 "substr(s.DATE_WORK,1,10)||' 23:59:59', CASE d.CODE_DATESLOT WHEN '0101' THEN '1' WHEN '0102' THEN '2' "
                 "ELSE '3' END, :reason, :now FROM SCH_SCH s JOIN BD_DATESLOT d ON d.PK_DATESLOT=s.PK_DATESLOT "
                 "WHERE s.PK_SCH=:sch",
-                key=_key(), code=operator, now=now, sch=schedule_id, reason=reason, **employee,
+                key=new_key(), code=operator, now=now, sch=schedule_id, reason=reason, **employee,
             )  # fmt: skip
-            _log(connection, schedule_id, "1", employee, now, reason)
+            log_change(connection, schedule_id, "1", employee, now, reason)
 
     def resume_schedule(self, schedule_id: str, *, operator: str) -> None:
         """The reverse of `suspend_schedule`; the stop record is marked deleted."""
         now = self._now()
         with self._transaction() as connection:
-            employee = _employee(connection, operator)
+            employee = employee_of(connection, operator)
             done = changed(
                 connection,
                 "UPDATE SCH_SCH SET FLAG_STOP='0', MODITY_TIME=:now, TS=:now WHERE PK_SCH=:sch AND FLAG_STOP='1'",
@@ -174,13 +164,13 @@ class ZeboneWindow:
                 "UPDATE SCH_SCHSTOP SET DEL_FLAG='1', TS=:now WHERE PK_SCH=:sch AND DEL_FLAG='0'",
                 now=now, sch=schedule_id,
             )  # fmt: skip
-            _log(connection, schedule_id, "5", employee, now, "恢复出诊")
+            log_change(connection, schedule_id, "5", employee, now, "恢复出诊")
 
     def replace_doctor(self, schedule_id: str, doctor_id: str, *, operator: str) -> None:
         """Another PK_SCHRES on the schedule; open appointments follow. `doctor_id` is 工号 or PK_EMP."""
         now = self._now()
         with self._transaction() as connection:
-            employee = _employee(connection, operator)
+            employee = employee_of(connection, operator)
             resource = one(
                 connection,
                 "SELECT r.PK_SCHRES AS res, r.PK_EMP AS emp, e.NAME_EMP AS doctor "
@@ -206,21 +196,100 @@ class ZeboneWindow:
                 doc=resource["emp"], doctor=resource["doctor"], **binds,
             )  # fmt: skip
             old = str(schedule["PK_SCHRES"])
-            _log(connection, schedule_id, "4", employee, now, "替诊", old=old, new=str(resource["res"]))
+            log_change(connection, schedule_id, "4", employee, now, "替诊", old=old, new=str(resource["res"]))
 
     def walk_in(self, schedule_id: str, patient_id: str, *, operator: str) -> str:
         """Takes a window number first, else the lowest free one; cash."""
         with self._transaction() as connection:
             appointment = self._book(connection, schedule_id, patient_id, operator, "2530", None)
-            self._pay(connection, appointment, operator, "1", None)
+            cashier.settle(connection, appointment, operator, self._now(), mode="1")
         return appointment
+
+    def register_insured(self, schedule_id: str, patient_id: str, bill: InsuredBill, *, operator: str) -> str:
+        """As `walk_in`, with DT_HP 02, AMOUNT_INSU, a deposit of mode 9 and a row of INS_QGYB_ST."""
+        with self._transaction() as connection:
+            appointment = self._book(connection, schedule_id, patient_id, operator, "2530", None)
+            cashier.settle(connection, appointment, operator, self._now(), mode="1", bill=bill)
+        return appointment
+
+    def refund_insured(self, his_id: str, reversal_setl_id: str, *, operator: str) -> None:
+        """As `refund`; INS_QGYB_ST becomes 已撤销."""
+        now = self._now()
+        with self._transaction() as connection:
+            order = order_of(connection, his_id)
+            cashier.check_refund(connection, order, insured=True)
+            cashier.give_back(connection, order, employee_of(connection, operator), now)
+            changed(
+                connection,
+                "UPDATE INS_QGYB_ST SET EU_STATUS='1', SETL_ID_CANC=:setl, DATE_CANC=:now, TS=:now "
+                "WHERE PK_PV=:pv AND EU_STATUS='0'",
+                setl=reversal_setl_id, now=now, pv=order["PK_PV"],
+            )  # fmt: skip
+
+    def refund_part(self, his_id: str, amount_fen: int, *, operator: str) -> None:
+        """A settlement of type 21 over the part, of walk-ins; what a platform took goes back whole or not at all."""
+        with self._transaction() as connection:
+            order = order_of(connection, his_id)
+            cashier.give_back_part(connection, order, amount_fen, employee_of(connection, operator), self._now())
+
+    def close_day(self, *, operator: str) -> str:
+        """BL_CC and BL_CC_PAY over all rows of the operator without PK_CC; answers PK_CC."""
+        with self._transaction() as connection:
+            return cashier.close_day(connection, employee_of(connection, operator), self._now())
+
+    def reschedule(self, his_id: str, schedule_id: str, *, operator: str) -> None:
+        """Another PK_SCH and PK_SCHTICKET on appointment and encounter, OLD_* keep the former ones; a change record."""
+        now = self._now()
+        with self._transaction() as connection:
+            employee = employee_of(connection, operator)
+            order = order_of(connection, his_id)
+            if order["EU_STATUS"] == "9" or order["PV_STATUS"] in ("1", "2"):
+                raise WindowRefusal("该预约已取消或已就诊，不能改诊")
+            same = one(connection, SAME_FEE, sch=schedule_id, amount=order["AMOUNT"], old=order["PK_SCH"])
+            if same is None:
+                raise WindowRefusal("改诊的号别费用不同，请退号重挂")
+            ticket = take_ticket(connection, schedule_id, now, at_window=False)
+            release_ticket(connection, order, now)
+            binds = {
+                "id": his_id, "sch": schedule_id, "now": now, "ticket": ticket["PK_SCHTICKET"],
+                "no": ticket["TICKETNO"], "begin": ticket["BEGIN_TIME"], "end": ticket["END_TIME"],
+            }  # fmt: skip
+            for statement in RESCHEDULE:
+                changed(connection, statement, **{k: v for k, v in binds.items() if f":{k}" in statement})
+            log_change(connection, schedule_id, "6", employee, now, "改诊")
+
+    def prescribe(self, his_id: str) -> None:
+        """FLAG_PRES of the encounter."""
+        self._visit_step(his_id, "FLAG_PRES='1'", "FLAG_PRES='0'", "已有处方")
+
+    def print_invoice(self, his_id: str, *, operator: str) -> None:
+        """A row of BL_INVOICE: it must come back before the registration is refunded."""
+        with self._transaction() as connection:
+            employee, order = employee_of(connection, operator), order_of(connection, his_id)
+            done = changed(
+                connection,
+                "INSERT INTO BL_INVOICE (PK_INVOICE, PK_SETTLE, CODE_INV, DATE_INV, PK_EMP_INV) "
+                "SELECT :key, PK_SETTLE, 'E'||substr(PK_SETTLE,1,15), :now, :emp FROM BL_SETTLE "
+                "WHERE PK_PV=:pv AND DT_STTYPE='00' AND FLAG_CANC='0'",
+                key=new_key(), now=self._now(), emp=employee["emp"], pv=order["PK_PV"],
+            )  # fmt: skip
+            if done != 1:
+                raise WindowRefusal("未缴费不能打印发票")
+
+    def clear_holds(self) -> int:
+        """This vendor cleans up nothing: a hold that ran out counts as free. 0."""
+        return 0
+
+    def night_job(self) -> int:
+        """No history tables: 0."""
+        return 0
 
     def book_for_channel(self, schedule_id: str, patient_id: str, platform_order_no: str, *, paid: bool) -> str:
         """As 健康160 would have: operator jk160, DT_APPTYPE 2520, WeChat money."""
         with self._transaction() as connection:
             appointment = self._book(connection, schedule_id, patient_id, "jk160", "2520", platform_order_no)
             if paid:
-                self._pay(connection, appointment, "jk160", "15", platform_order_no)
+                cashier.settle(connection, appointment, "jk160", self._now(), mode="15", order_no=platform_order_no)
         return appointment
 
     def check_in(self, his_id: str) -> None:
@@ -236,7 +305,7 @@ class ZeboneWindow:
         return None
 
     def raw(self, his_id: str) -> list[HisRow]:
-        """Appointment, ticket, encounter, settlements, deposits, external payments."""
+        """Appointment, ticket, encounter, settlements, deposits, external payments, 医保 settlements."""
         settles = "SELECT PK_SETTLE FROM BL_SETTLE WHERE PK_PV=:pv"
         with self._engine.connect() as connection:
             found = rows_of(connection, "SCH_APPT", "PK_SCHAPPT=:id", id=his_id)
@@ -251,6 +320,7 @@ class ZeboneWindow:
                 found += rows_of(
                     connection, "BL_EXT_PAY", "PK_PV=:pv OR SERIAL_NO=:serial", pv=visit, serial=row["ORDERID_EXT"]
                 )
+                found += rows_of(connection, "INS_QGYB_ST", "PK_PV=:pv ORDER BY SETL_TIME", pv=visit)
         return found
 
     def raw_schedule(self, schedule_id: str) -> list[HisRow]:
@@ -265,7 +335,7 @@ class ZeboneWindow:
     def _visit_step(self, his_id: str, change: str, guard: str, text_done: str) -> None:
         now = self._now()
         with self._transaction() as connection:
-            order = _order(connection, his_id)
+            order = order_of(connection, his_id)
             if order["EU_STATUS"] != "1":
                 raise WindowRefusal("该号未缴费或已退号")
             sql = f"UPDATE PV_ENCOUNTER SET {change}, TS=:now WHERE PK_PV=:pv AND FLAG_CANCEL='0' AND {guard}"
@@ -275,16 +345,9 @@ class ZeboneWindow:
     def _book(
         self, connection: Connection, schedule: str, patient: str, operator: str, channel: str, order_no: str | None
     ) -> str:
-        now, appointment = self._now(), _key()
-        employee = _employee(connection, operator)
-        target = one(
-            connection, "SELECT FLAG_STOP, EU_STATUS FROM SCH_SCH WHERE PK_SCH=:s AND DEL_FLAG='0'", s=schedule
-        )
-        if target is None or target["FLAG_STOP"] != "0" or target["EU_STATUS"] != "8":
-            raise WindowRefusal("排班不存在或已停用")
-        ticket = one(connection, _TAKE, sch=schedule, now=now, window=int(channel == "2530"))
-        if ticket is None:
-            raise WindowRefusal("已无可预约号")
+        now, appointment = self._now(), new_key()
+        employee = employee_of(connection, operator)
+        ticket = take_ticket(connection, schedule, now, at_window=channel == "2530")
         done = changed(
             connection,
             "INSERT INTO SCH_APPT (PK_SCHAPPT, PK_ORG, CODE_APPT, DT_APPTYPE, PK_SCH, PK_SCHTICKET, TICKETNO, "
@@ -306,147 +369,3 @@ class ZeboneWindow:
         if done != 1:
             raise WindowRefusal("该卡号在His中未登记")
         return appointment
-
-    def _pay(self, connection: Connection, appointment: str, operator: str, mode: str, order_no: str | None) -> None:
-        now, visit, settle, deposit = self._now(), _key(), _key(), _key()
-        employee = _employee(connection, operator)
-        order = _order(connection, appointment)
-        total = str(yuan(fen(order["AMOUNT"])))
-        trade = None if order_no is None else f"4200{order_no}"
-        binds = {"id": appointment, "pv": visit, "st": settle, "depo": deposit, "now": now, "total": total, **employee}
-        changed(
-            connection,
-            "UPDATE SCH_APPT SET EU_STATUS='1', FLAG_PAY='1', DATE_PAY=:now, PK_PV=:pv, TS=:now "
-            "WHERE PK_SCHAPPT=:id AND EU_STATUS='0'",
-            **binds,
-        )
-        changed(
-            connection,
-            "INSERT INTO PV_ENCOUNTER (PK_PV, PK_ORG, CODE_PV, PK_PI, NAME_PI, PK_DEPT, PK_EMP_PHY, NAME_EMP_PHY, "
-            "PK_SCH, "
-            "PK_SCHAPPT, TICKETNO, DATE_BEGIN, DATE_REG, PK_EMP_REG, TS) SELECT :pv, PK_ORG, 'P'||substr(:pv,1,12), "
-            "PK_PI, "
-            "NAME_PI, PK_DEPT_EX, PK_EMP_PHY, NAME_EMP_PHY, PK_SCH, PK_SCHAPPT, TICKETNO, BEGIN_TIME, :now, :emp, :now "
-            "FROM SCH_APPT WHERE PK_SCHAPPT=:id",
-            **binds,
-        )
-        changed(
-            connection,
-            "INSERT INTO BL_SETTLE (PK_SETTLE, PK_ORG, PK_PI, PK_PV, CODE_ST, RECEIPT_NO, DT_STTYPE, AMOUNT_ST, "
-            "AMOUNT_PI, "
-            "AMOUNT_REG, AMOUNT_DIAG, DATE_ST, PK_EMP_ST, NAME_EMP_ST, TS) SELECT :st, a.PK_ORG, a.PK_PI, :pv, "
-            "'S'||substr(:st,1,12), 'F'||substr(:st,1,10), '00', :total, :total, v.PRICE_REG, v.PRICE_DIAG, :now, "
-            ":emp, "
-            ":name, :now FROM SCH_APPT a JOIN SCH_SRV v ON v.PK_SCHSRV=a.PK_SCHSRV WHERE a.PK_SCHAPPT=:id",
-            **binds,
-        )
-        changed(
-            connection,
-            "INSERT INTO BL_DEPOSIT (PK_DEPO, PK_SETTLE, PK_PI, PK_PV, EU_DIRECT, AMOUNT, DT_PAYMODE, DATE_PAY, "
-            "PK_EMP_PAY, "
-            "NAME_EMP_PAY, TRADE_NO, TS) SELECT :depo, :st, PK_PI, :pv, 1, :total, :mode, :now, :emp, :name, :trade, "
-            ":now "
-            "FROM SCH_APPT WHERE PK_SCHAPPT=:id",
-            mode=mode, trade=trade, **binds,
-        )  # fmt: skip
-        if order_no is not None:
-            changed(
-                connection,
-                "INSERT INTO BL_EXT_PAY (PK_EXTPAY, PK_ORG, AMOUNT, EU_PAYTYPE, PAY_RESULT, FLAG_PAY, DATE_PAY, "
-                "TRADE_NO, "
-                "SERIAL_NO, OUT_TRADE_NO, SYSNAME, PK_PI, PK_PV, PK_SETTLE, PK_DEPO, NOTE, TS) SELECT :key, PK_ORG, "
-                ":total, "
-                ":mode, 'SUCCESS', '1', :now, :trade, :no, :out, 'Y160', PK_PI, :pv, :st, :depo, '用于退号', :now "
-                "FROM SCH_APPT WHERE PK_SCHAPPT=:id",
-                key=_key(), mode=mode, trade=trade, no=order_no, out=f"M{order_no}", **binds,
-            )  # fmt: skip
-
-
-def _key() -> str:
-    return uuid.uuid4().hex.upper()
-
-
-def _order(connection: Connection, his_id: str) -> dict[str, object]:
-    row = one(
-        connection,
-        "SELECT a.*, p.EU_STATUS AS PV_STATUS, p.FLAG_PRES AS FLAG_PRES FROM SCH_APPT a LEFT JOIN PV_ENCOUNTER p "
-        "ON p.PK_PV=a.PK_PV WHERE a.PK_SCHAPPT=:id AND a.DEL_FLAG='0'",
-        id=his_id,
-    )
-    if row is None:
-        raise WindowRefusal("未找到预约")
-    return row
-
-
-def _employee(connection: Connection, operator: str) -> dict[str, object]:
-    row = one(
-        connection,
-        "SELECT PK_EMP AS emp, NAME_EMP AS name FROM BD_OU_EMPLOYEE WHERE CODE_EMP=:code AND DEL_FLAG='0'",
-        code=operator,
-    )
-    if row is None:
-        raise WindowRefusal("操作员不存在")
-    return row
-
-
-def _end_appointment(connection: Connection, his_id: str, employee: dict[str, object], now: str, paid: str) -> None:
-    done = changed(
-        connection,
-        "UPDATE SCH_APPT SET FLAG_CANCEL='1', EU_STATUS='9', PK_EMP_CANCEL=:emp, NAME_EMP_CANCEL=:name, "
-        "DATE_CANCEL=:now, "
-        "TS=:now WHERE PK_SCHAPPT=:id AND EU_STATUS=:paid",
-        id=his_id, now=now, paid=paid, **employee,
-    )  # fmt: skip
-    if done != 1:
-        raise WindowRefusal("该患者已经取消预约")
-
-
-def _release(connection: Connection, order: dict[str, object], now: str) -> None:
-    changed(
-        connection,
-        "UPDATE SCH_TICKET SET FLAG_USED='0', TS=:now, FLAG_STOP=(SELECT FLAG_STOP FROM SCH_SCH s "
-        "WHERE s.PK_SCH=SCH_TICKET.PK_SCH) WHERE PK_SCHTICKET=:ticket AND FLAG_USED='1' AND :norelease='0'",
-        now=now, ticket=order["PK_SCHTICKET"], norelease=order["FLAG_NORELEASE"],
-    )  # fmt: skip
-
-
-def _red_rows(connection: Connection, visit: str, employee: dict[str, object], now: str) -> None:
-    binds = {"pv": visit, "st": _key(), "depo": _key(), "now": now, **employee}
-    changed(
-        connection,
-        "INSERT INTO BL_SETTLE (PK_SETTLE, PK_ORG, PK_PI, PK_PV, CODE_ST, RECEIPT_NO, DT_STTYPE, AMOUNT_ST, AMOUNT_PI, "
-        "AMOUNT_INSU, AMOUNT_DISC, AMOUNT_REG, AMOUNT_DIAG, DATE_ST, PK_EMP_ST, NAME_EMP_ST, REASON_CANC, "
-        "PK_SETTLE_CANC, TS) "
-        "SELECT :st, PK_ORG, PK_PI, PK_PV, CODE_ST||'R', RECEIPT_NO||'R', '20', -AMOUNT_ST, -AMOUNT_PI, -AMOUNT_INSU, "
-        "-AMOUNT_DISC, -AMOUNT_REG, -AMOUNT_DIAG, :now, :emp, :name, '退号', PK_SETTLE, :now FROM BL_SETTLE "
-        "WHERE PK_PV=:pv AND DT_STTYPE='00' AND FLAG_CANC='0'",
-        **binds,
-    )
-    changed(
-        connection,
-        "INSERT INTO BL_DEPOSIT (PK_DEPO, PK_SETTLE, PK_PI, PK_PV, EU_DIRECT, AMOUNT, DT_PAYMODE, DATE_PAY, "
-        "PK_EMP_PAY, "
-        "NAME_EMP_PAY, TRADE_NO, PK_DEPO_BACK, TS) SELECT :depo, :st, PK_PI, PK_PV, -1, -AMOUNT, DT_PAYMODE, :now, "
-        ":emp, "
-        ":name, TRADE_NO, PK_DEPO, :now FROM BL_DEPOSIT WHERE EU_DIRECT=1 AND PK_SETTLE IN "
-        "(SELECT PK_SETTLE FROM BL_SETTLE WHERE PK_PV=:pv AND DT_STTYPE='00' AND FLAG_CANC='0')",
-        **binds,
-    )
-    for sql in (
-        "UPDATE BL_SETTLE SET FLAG_CANC='1', TS=:now WHERE PK_PV=:pv AND DT_STTYPE='00' AND FLAG_CANC='0'",
-        "UPDATE BL_EXT_PAY SET DATE_REFUND=:now, AMOUNT_REFUND=AMOUNT, TS=:now WHERE PK_PV=:pv AND DATE_REFUND IS NULL",
-    ):
-        changed(connection, sql, **binds)
-
-
-def _log(
-    connection: Connection, schedule: str, kind: str, employee: dict[str, object], now: str, note: str, *,
-    old: str | None = None, new: str | None = None,
-) -> None:  # fmt: skip
-    changed(
-        connection,
-        "INSERT INTO SCH_MODLOG (PK_SCHMOD, PK_SCH, EU_MODTYPE, PK_SCHRES_OLD, PK_SCHRES_NEW, PK_EMP_MOD, "
-        "NAME_EMP_MOD, "
-        "DATE_MOD, NOTE) VALUES (:key, :sch, :kind, :old, :new, :emp, :name, :now, :note)",
-        key=_key(), sch=schedule, kind=kind, old=old, new=new, now=now, note=note, **employee,
-    )  # fmt: skip

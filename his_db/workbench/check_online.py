@@ -1,27 +1,31 @@
-"""The online stage of the check: what the mappings use, held against the live catalogue. Reads the catalogue only."""
+"""The online stage of the check: what the mappings use, held against the live catalogue, and the code values that the
+live data holds. Reads only; of the data nothing but counts of code values (`his_db/workbench/code_census.py`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-
-from google.protobuf.descriptor import Descriptor
 
 from his_db.catalogue.model import Catalogue, Name, Table
 from his_db.document.finding import Words
 from his_db.document.located import Path
-from his_db.document.problem import Place, Problem, Problems, Severity
-from his_db.mapping.check_watch import SUBJECT_DESCRIPTORS
+from his_db.document.problem import Problems, Severity
 from his_db.mapping.finding import Reporter, did_you_mean
 from his_db.mapping.load import MappingSet
 from his_db.mapping.model import FieldSpec, OperationMapping, ResultSpec, WatchMapping
 from his_db.mapping.paths import resolve, sort_of
+from his_db.workbench.check_chinese import ChineseColumn, check_chinese
+from his_db.workbench.check_padding import check_padding
 from his_db.workbench.check_parameters import check_parameters
+from his_db.workbench.check_values import check_values
+from his_db.workbench.code_census import Census, take_census
 from his_db.workbench.grants import add_bodies, needed_rights
 from his_db.workbench.site import Connection, Site, SourceFailed, connected
-from his_db.workbench.usage import StatementUse, Use, column_owner, touched, uses_of
+from his_db.workbench.source_look import about_source, charset_problem, unreachable
+from his_db.workbench.usage import StatementUse, Use, column_owner, row_descriptor, touched, uses_of
 
 _MOMENTS = {"date", "time", "timestamp"}
+_HIDING = frozenset({"mysql", "mssql", "oracle", "dm"})  # engines that show a login only what it has a right on
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,70 +38,71 @@ class SourceReport:
     login: str
     charset: str
     objects: int
+    chinese: tuple[ChineseColumn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OnlineCheck:
-    """Problems of all sources, by place; what each source is; the catalogues that could be read."""
+    """Problems of all sources, by place; what each source is; the values of the code columns."""
 
     problems: Problems
     sources: tuple[SourceReport, ...]
+    censuses: tuple[Census, ...] = ()
 
 
-def check_online(site: Site, mapping_set: MappingSet, *, deep: bool = False) -> OnlineCheck:
-    """Everything that the catalogue can tell; with `deep` each statement is given to the database, and none is run."""
+def check_online(
+    site: Site, mapping_set: MappingSet, *, deep: bool = False, without: Collection[str] = ()
+) -> OnlineCheck:
+    """What catalogue and code columns tell. With `deep` each statement is given to the database too; none is run.
+    `without`: sources that are left alone."""
     problems = Problems()
     reports: list[SourceReport] = []
+    censuses: list[Census] = []
     uses = uses_of(mapping_set)
-    for name in sorted({use.source for use in uses}):
+    for name in sorted({use.source for use in uses} - set(without)):
         own = [use for use in uses if use.source == name]
         try:
             with connected(site.sources[name]) as connection:
-                reports.append(_source(site, connection, own, problems, deep=deep))
+                reports.append(_source(site, connection, own, problems, censuses, deep=deep))
         except SourceFailed as error:
             reports.append(SourceReport(name, site.sources[name].engine, "", "", "", 0))
-            problems.add(_unreachable(error))
-    return OnlineCheck(Problems(dict.fromkeys(problems)), tuple(reports))
+            problems.add(unreachable(error))
+    return OnlineCheck(Problems(dict.fromkeys(problems)), tuple(reports), tuple(censuses))
 
 
-def _source(site: Site, connection: Connection, uses: Sequence[Use], problems: Problems, *, deep: bool) -> SourceReport:
+def _source(
+    site: Site,
+    connection: Connection,
+    uses: Sequence[Use],
+    problems: Problems,
+    censuses: list[Census],
+    *,
+    deep: bool,
+) -> SourceReport:
     try:
         version = connection.engine.server_version(connection.session)
-        changed = connection.reader.charset(connection.session)
     except connection.engine.driver_errors as error:
         raise connection.failed(error) from None
-    if changed:
-        message = Words(
-            f"source {connection.name}: Chinese text comes back as {changed!r}", f"中文往返后变成 {changed!r}"
-        )
-        fix = Words("set the charset in [source.<name>.options]", "请在 [source.<name>.options] 中设置正确的字符集")
-        problems.add(_about_source(connection.name, "H501", message, fix))
+    changed = charset_problem(connection)
+    if changed is not None:
+        problems.add(changed)
     catalogue = connection.catalogue()
     for use in uses:
         check_use(use, catalogue, problems)
     needed = needed_rights(uses, catalogue)
     add_bodies(catalogue, needed)
     _check_powers(connection.name, catalogue, needed, problems)
+    chinese = () if changed is not None else check_chinese(connection, uses, catalogue, problems)
+    taken = take_census(connection, uses, catalogue)
+    check_values(taken, problems)
+    censuses.extend(taken)
     if deep:
         from his_db.workbench.check_deep import check_deep  # it needs more of the house than the rest
 
         check_deep(site, connection, uses, problems)
     login = catalogue.login
     who = f"{login.user}@{login.database}" if login.user else ""
-    return SourceReport(connection.name, catalogue.engine, version, who, login.charset, len(catalogue.tables))
-
-
-def _unreachable(error: SourceFailed) -> Problem:
-    message = Words(
-        f"source {error.source} does not answer: {error.fault.value} {error.detail}",
-        f"数据源 {error.source} 无法使用：{error.detail}",
-    )
-    fix = Words("check host, port, user, password and database", "请检查地址、端口、账号、密码和库名")
-    return _about_source(error.source, "H500", message, fix)
-
-
-def _about_source(name: str, code: str, message: Words, fix: Words, severity: Severity = Severity.ERROR) -> Problem:
-    return Problem(Place(f"[source.{name}]", 1, 1), code, message.en, message.zh, fix.en, fix.zh, severity)
+    return SourceReport(connection.name, catalogue.engine, version, who, login.charset, len(catalogue.tables), chinese)
 
 
 def check_use(use: Use, catalogue: Catalogue, problems: Problems) -> None:
@@ -117,6 +122,7 @@ def check_use(use: Use, catalogue: Catalogue, problems: Problems) -> None:
     for statement in use.statements:
         for result in _results(use):
             _check_types(use, result, statement, catalogue, report)
+        check_padding(use, statement, catalogue, report)
         if use.is_watch:
             _check_polled(statement, catalogue, report)
 
@@ -137,14 +143,27 @@ def _missing_object(use: Use, name: str, path: Path, catalogue: Catalogue, repor
         message = Words(f"the database has no table or view {name}", f"数据库中没有表或视图 {name}")
         known, code = catalogue.tables, "H502"
     has_schema = "." in name
-    report.value(code, path, message, did_you_mean(name, [str(key) if has_schema else key.name for key in known]))
+    meant = did_you_mean(name, [str(key) if has_schema else key.name for key in known])
+    report.value(code, path, message, _or_a_right(meant, catalogue))
+
+
+def _or_a_right(meant: Words, catalogue: Catalogue) -> Words:
+    """What may be missing is only the right: these servers show a login what it may use and hide the rest."""
+    if catalogue.engine not in _HIDING:
+        return meant
+    login = catalogue.login.user
+    may = Words(
+        f"if it is there, {login} has no right on it: see his160 mapping grants",
+        f"如果确实存在，就是账号 {login} 没有它的权限：执行 his160 mapping grants 给出的授权脚本",
+    )
+    return Words(f"{meant.en}; {may.en}" if meant.en else may.en, f"{meant.zh}；{may.zh}" if meant.zh else may.zh)
 
 
 def _missing_column(table: str, column: str, path: Path, catalogue: Catalogue, report: Reporter) -> None:
     message = Words(f"{table} has no column {column}", f"{table} 没有列 {column}")
     first = catalogue.table(table.partition(" / ")[0])
     names = [] if first is None else [item.name for item in first.columns]
-    report.value("H503", path, message, did_you_mean(column, names))
+    report.value("H503", path, message, _or_a_right(did_you_mean(column, names), catalogue))
 
 
 def _missing_right(use: Use, key: Name, right: str, catalogue: Catalogue, report: Reporter) -> None:
@@ -163,7 +182,7 @@ def _check_powers(source: str, catalogue: Catalogue, needed: dict[Name, set[str]
         fix = Words(
             "use a login of its own, see his160 mapping grants", "请为本程序单独建账号，见 his160 mapping grants"
         )
-        problems.add(_about_source(source, "H511", message, fix, Severity.WARNING))
+        problems.add(about_source(source, "H511", message, fix, Severity.WARNING))
         return
     if not login.user:
         return  # an engine without logins
@@ -183,25 +202,15 @@ def _excess(source: str, key: Name, rights: Iterable[str], problems: Problems) -
     names = ", ".join(sorted(rights))
     message = Words(f"{names} on {key} is not needed", f"{key} 上的 {names} 权限没有用到")
     fix = Words(f"REVOKE {names} ON {key}", f"REVOKE {names} ON {key}（先确认存储过程不需要）")
-    problems.add(_about_source(source, "H509", message, fix, Severity.WARNING))
-
-
-def _descriptor(use: Use, result: ResultSpec) -> Descriptor:
-    mapping = use.mapping
-    if isinstance(mapping, WatchMapping):
-        return SUBJECT_DESCRIPTORS[mapping.subject]
-    assert isinstance(mapping, OperationMapping)
-    response = mapping.operation.response
-    if not result.into:
-        return response
-    item = response.fields_by_name[result.into].message_type
-    assert item is not None
-    return item
+    problems.add(about_source(source, "H509", message, fix, Severity.WARNING))
 
 
 def _check_types(use: Use, result: ResultSpec, statement: StatementUse, catalogue: Catalogue, report: Reporter) -> None:
     """Columns that reach a field without an expression around them."""
-    descriptor = _descriptor(use, result)
+    mapping = use.mapping
+    if not isinstance(mapping, (OperationMapping, WatchMapping)):
+        return
+    descriptor = row_descriptor(mapping, result)
     for spec in result.fields:
         reference = statement.objects.outputs.get(spec.column.lower()) if spec.column else None
         table, _ = column_owner(reference, catalogue) if reference is not None else (None, "")

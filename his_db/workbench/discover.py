@@ -15,6 +15,7 @@ from his_db.workbench.vocabulary import SUBJECTS, Subject, Terms
 
 _NAME: Final = 0.4  # share of a table's name and comment in its confidence; the rest is its columns
 _WORD: Final = re.compile(r"[a-z]+|[0-9]+")
+_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")  # ScheduId is two words
 _PREFIX: Final = re.compile(r"^(?:p|v|o|i|in|out|@)_?(?=[a-z]{3,})")
 # Which procedure does what, by pieces of its name: pinyin initials and English.
 _ROUTINES: Final = {
@@ -132,7 +133,7 @@ def match_fields(subject: str, columns: Iterable[Column]) -> tuple[FieldMatch, .
 
 def _is_name_of(field: str, column: str) -> bool:
     """NAME_EMP is no key of a doctor."""
-    return field.endswith("_id") and "name" in _WORD.findall(column.lower())
+    return field.endswith("_id") and "name" in _WORD.findall(_HUMP.sub("_", column).lower())
 
 
 def score_column(terms: Terms, name: str, comment: str) -> tuple[float, str]:
@@ -146,7 +147,7 @@ def score_column(terms: Terms, name: str, comment: str) -> tuple[float, str]:
         if folded == code or bare == code:
             # The first names of a list are the usual ones; `id` and `name` say little by themselves.
             return (0.6 if code in {"id", "name", "mc", "xm"} else round(0.95 - 0.01 * at, 2)), "pinyin"
-    words = set(_WORD.findall(folded))
+    words = set(_WORD.findall(_HUMP.sub("_", name).lower()))
     for group in terms.english.split():
         wanted = group.split("+")
         if all(any(part == word or (len(part) > 3 and part in word) for word in words) for part in wanted):

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from his_db.catalogue.model import Catalogue, Name, family_of
 from his_db.mapping.load import MappingSet
+from his_db.move import move
 from his_db.workbench.site import Site, catalogues
-from his_db.workbench.usage import Use, column_owner, touched, uses_of
+
+if TYPE_CHECKING:
+    from his_db.workbench.usage import Use
 
 LOCK: Final = "mappings.lock"
 _VERSION: Final = 1
@@ -46,6 +48,8 @@ def lock_of(site: Site, mapping_set: MappingSet, old: Mapping[str, Any] | None =
 
     `old` settles whose an unqualified column was that no table has any more.
     """
+    from his_db.workbench.usage import uses_of  # takes sqlglot along, which an agent without a lock never needs
+
     uses = uses_of(mapping_set)
     found: dict[str, Any] = {}
     for source, catalogue in catalogues(site, {use.source for use in uses}).items():
@@ -59,7 +63,7 @@ def write_lock(folder: Path, lock: Mapping[str, Any]) -> Path:
     path = folder / LOCK
     beside = path.with_suffix(".lock.new")
     beside.write_text(json.dumps(lock, ensure_ascii=False, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    move(beside, path)
     return path
 
 
@@ -128,6 +132,8 @@ def _sort(type_text: str) -> str:
 
 
 def _objects(catalogue: Catalogue, uses: list[Use], before: Mapping[str, Any]) -> dict[str, Any]:
+    from his_db.workbench.usage import touched
+
     found: dict[str, Any] = {}
     for use in uses:
         seen = touched(use, catalogue)
@@ -163,6 +169,8 @@ def _column(entry: dict[str, Any], name: str, type_text: str, use: Use) -> None:
 
 def _vanished(use: Use, catalogue: Catalogue, found: dict[str, Any], before: Mapping[str, Any]) -> None:
     """Columns without a qualifier that nobody has now and the old lock knew."""
+    from his_db.workbench.usage import column_owner
+
     for statement in use.statements:
         for reference in statement.objects.columns:
             if column_owner(reference, catalogue)[0] is not None:

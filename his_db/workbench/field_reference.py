@@ -28,7 +28,8 @@ _SORTS: Final = {
 }
 _HEAD: Final = """# 字段手册
 
-由合同（`proto/his160/v1`）自动生成，请勿手工修改：`his160 mapping fields --write docs/zh/fields.md`。
+由合同（`proto/his160/v1`、`proto/his160/site/v1`）自动生成，请勿手工修改：
+`his160 mapping fields --write docs/zh/fields.md`。
 
 - “必填”：映射中必须给出，且每一行都要有值；“个人”：属于个人信息，不写入日志，工具中以 `***` 显示。
 - 金额一律以分为单位；映射中用 `money = "yuan"` 或 `"fen"` 说明 HIS 的单位。
@@ -46,7 +47,7 @@ def field_reference() -> str:
         operation = contract.operation(name)
         if name.partition(".")[0] != service:
             service = name.partition(".")[0]
-            lines += [f"## {service}", "", _comment(f"{contract.PACKAGE}.{service}"), ""]
+            lines += [f"## {service}", "", _comment(operation.method.containing_service.full_name), ""]
         lines += _operation(operation, messages, enums)
     lines += ["## 记录", ""]
     done: set[str] = set()
@@ -70,8 +71,10 @@ def field_reference() -> str:
 def _operation(
     operation: ContractOperation, messages: dict[str, Descriptor], enums: dict[str, EnumDescriptor]
 ) -> Iterator[str]:
-    yield from (f"### {operation.name}", "", _comment(f"{contract.PACKAGE}.{operation.name}"), "")
+    yield from (f"### {operation.name}", "", _comment(operation.method.full_name), "")
     facts = ["查询" if operation.is_read else "写入"]
+    if operation.is_internal:
+        facts.append("内部操作：只由代理自己调用")
     if operation.page_size:
         facts.append(f"分页：默认 {operation.page_size}，最多 {operation.page_maximum}")
     if operation.is_read and operation.list_field is None:
@@ -103,7 +106,7 @@ def _kind(field: FieldDescriptor, messages: dict[str, Descriptor], enums: dict[s
         return f"代码 [{field.enum_type.name}](#{field.enum_type.name.lower()})"
     below = field.message_type
     if below is not None and sort in {"message", "list"}:
-        if below.full_name.startswith(contract.PACKAGE):
+        if below.full_name.startswith("his160."):
             messages[below.full_name] = below
             return f"{_SORTS[sort]} [{below.name}](#{below.name.lower()})"
         return f"{_SORTS[sort]} {below.name}"

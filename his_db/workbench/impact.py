@@ -1,20 +1,25 @@
-"""What the mappings do to the HIS, for the DBA who has to agree: objects, locks, time-outs, indexes, rates."""
+"""What the mappings do to the HIS, for the DBA who has to agree: objects, columns, locks, time-outs, indexes, rates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
-from his_db.catalogue.model import Catalogue
+from his_db.catalogue.model import Catalogue, Name, Table
 from his_db.mapping.load import MappingSet
-from his_db.mapping.model import ReportMapping, WatchMapping
-from his_db.mapping.sql_text import words
-from his_db.source import default_lanes
+from his_db.mapping.model import OperationMapping, ReportMapping, WatchMapping
+from his_db.mapping.sql_text import statements, words
+from his_db.source import LaneSettings, default_lanes
 from his_db.workbench.grants import body_rights
 from his_db.workbench.made_up import generated_statements, values_for
 from his_db.workbench.site import Connection, Site, connected, planning
-from his_db.workbench.usage import Use, touched, uses_of
+from his_db.workbench.usage import StatementUse, Touched, Use, touched, uses_of
+
+_STATEMENT: Final = timedelta(milliseconds=20)
+"""What a statement on an index takes in a HIS of middling health: the peak rates are told for it."""
+_CHANGING: Final = frozenset({"INSERT", "UPDATE", "DELETE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +37,46 @@ class SourceImpact:
 
 @dataclass(frozen=True, slots=True)
 class ObjectImpact:
-    """One object with what is done to it and the columns that are read or written."""
+    """One object with what is done to it, the columns that are named, and those of them that get a value."""
 
     name: str
     rights: tuple[str, ...]
     columns: tuple[str, ...]
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The most that can happen. `statements`: of one call or poll; `per_second`: statements, when each takes 20 ms."""
+
+    at_once: int
+    statements: int
+    per_second: float
+    every: str = ""
+
+    def text(self) -> str:
+        """For people."""
+        if self.every:
+            return f"每 {self.every} 一次，{self.statements} 条语句 / every {self.every}, {self.statements} statements"
+        milliseconds = _STATEMENT.total_seconds() * 1000
+        return (
+            f"最多 {self.at_once} 个并发，每次 {self.statements} 条语句；按每条 {milliseconds:g} ms 计，"
+            f"峰值每秒 {self.per_second:g} 条 / at most {self.at_once} at once with {self.statements} statements each; "
+            f"{self.per_second:g} statements a second at {milliseconds:g} ms each"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class UseImpact:
-    """One operation or watch."""
+    """One operation, watch or report. `indexes` and `scans` name tables of the HIS, not what a statement calls them."""
 
     label: str
     source: str
     lane: str
-    rate: str
+    peak: Peak
+    statement_timeout: str
+    lock_timeout: str
+    waits: str
     objects: tuple[ObjectImpact, ...]
     locks: str
     indexes: tuple[str, ...]
@@ -77,9 +107,12 @@ def impact(site: Site, mapping_set: MappingSet) -> ImpactReport:
     return ImpactReport(mapping_set.revision, tuple(sources), tuple(found))
 
 
+def _lanes(site: Site, source: str) -> Mapping[str, LaneSettings]:
+    return {**default_lanes(site.sources[source].engine), **site.lanes.get(source, {})}
+
+
 def _source(site: Site, name: str, uses: Sequence[Use]) -> SourceImpact:
-    settings = site.sources[name]
-    lanes = {**default_lanes(settings.engine), **site.lanes.get(name, {})}
+    settings, lanes = site.sources[name], _lanes(site, name)
     used = {_lane(use) for use in uses} | {"watch"}
     polls = sum(60 / _poll(site, use).total_seconds() for use in uses if use.is_watch)
     return SourceImpact(
@@ -112,52 +145,81 @@ def _poll(site: Site, use: Use) -> timedelta:
 
 def _use(site: Site, connection: Connection, catalogue: Catalogue, use: Use) -> UseImpact:
     seen = touched(use, catalogue)
-    rights = {key: set(needed) for key, needed in seen.rights.items()}
-    notes: list[str] = []
-    for routine in catalogue.routine(use.routine) if use.routine else ():
-        for key, needed in body_rights(routine.body, catalogue).items():
-            rights.setdefault(key, set()).update(needed)
-        if not routine.body:
-            notes.append("the text of the procedure cannot be read by this login / 该账号看不到过程内容")
-    indexes, scans, unplanned = _plans(site, connection, use)
-    notes += unplanned
-    lanes = {**default_lanes(site.sources[use.source].engine), **site.lanes.get(use.source, {})}
-    lane = _lane(use)
-    every = _poll(site, use).total_seconds()
-    rate = (
-        f"每 {every:g} 秒一次 / every {every:g} s"
-        if use.is_watch
-        else f"按平台请求，最多 {lanes[lane].workers} 个并发 / on request, at most {lanes[lane].workers} at once"
-    )
+    rights, columns, notes = _with_bodies(use, seen, catalogue)
+    indexes, scans, unplanned = _plans(site, connection, catalogue, use)
+    lane = _lanes(site, use.source)[_lane(use)]
+    settings = site.sources[use.source]
+    waits = use.mapping.timeout if isinstance(use.mapping, (OperationMapping, ReportMapping)) else None
     return UseImpact(
         label=use.label,
         source=use.source,
-        lane=lane,
-        rate=rate,
+        lane=_lane(use),
+        peak=_peak(site, use, lane),
+        statement_timeout=_seconds(lane.statement_timeout or settings.statement_timeout),
+        lock_timeout=_seconds(settings.lock_timeout),
+        waits="" if waits is None else _seconds(waits),
         objects=tuple(
-            ObjectImpact(str(key), tuple(sorted(needed)), tuple(sorted(seen.columns.get(key, ()))))
+            ObjectImpact(
+                str(key),
+                tuple(sorted(needed)),
+                tuple(sorted(columns.get(key, ()))),
+                tuple(sorted(seen.changes.get(key, ()))),
+            )
             for key, needed in sorted(rights.items())
         ),
-        locks=_locks(use, connection.engine.name),
+        locks=_locks(use, connection.engine.name, [key for key, needed in rights.items() if needed & _CHANGING]),
         indexes=indexes,
         scans=scans,
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys([*notes, *unplanned])),
     )
 
 
-def _locks(use: Use, engine: str) -> str:
-    if use.routine:
-        return "由存储过程决定，一个事务内 / the procedure's own, in one transaction"
+def _peak(site: Site, use: Use, lane: LaneSettings) -> Peak:
+    count = len([item for item in use.statements if item.path[0] != "diagnosis"]) + bool(use.routine)
+    if isinstance(use.mapping, OperationMapping):
+        count += len(use.mapping.answers)
+    if use.is_watch:
+        every = _poll(site, use).total_seconds()
+        return Peak(1, count, round(count / every, 2), f"{every:g} s")
+    return Peak(lane.workers, count, round(lane.workers / _STATEMENT.total_seconds(), 2))
+
+
+def _with_bodies(
+    use: Use, seen: Touched, catalogue: Catalogue
+) -> tuple[dict[Name, set[str]], dict[Name, set[str]], list[str]]:
+    """Rights and columns, those of the procedure's body by its words, and what has to be said about it."""
+    rights = {key: set(needed) for key, needed in seen.rights.items()}
+    columns = {key: set(found) for key, found in seen.columns.items()}
+    notes: list[str] = []
+    waiting = list(catalogue.routine(use.routine)) if use.routine else []
+    done: set[Name] = set()
+    while waiting:
+        routine = waiting.pop()
+        if routine.key in done:
+            continue
+        done.add(routine.key)
+        if not routine.body:
+            notes.append("the text of the procedure cannot be read by this login / 该账号看不到过程内容")
+            continue
+        notes.append("objects inside the procedure by the words of its text / 过程内部访问的对象按过程文本推断")
+        for statement in statements(routine.body):
+            named = {word.lower() for word in words(statement)}
+            for key, needed in body_rights(statement, catalogue).items():
+                rights.setdefault(key, set()).update(needed)
+                waiting += catalogue.routines.get(key, ())
+                table = catalogue.tables.get(key)
+                own = {column.name.lower() for column in table.columns} if table is not None else set()
+                columns.setdefault(key, set()).update(own & named)
+    return rights, columns, notes
+
+
+def _locks(use: Use, engine: str, changed: Sequence[Name]) -> str:
+    names = ", ".join(str(name) for name in sorted(changed))
+    if use.routine and not use.is_read:
+        known = f"：{names}" if names else "，由过程决定"
+        return f"过程内行锁，到提交为止{known} / row locks of the procedure until commit: {names or 'its own business'}"
     if not use.is_read:
-        changed = sorted(
-            {
-                name
-                for statement in use.statements
-                for name, needed in statement.objects.tables.items()
-                if needed & {"INSERT", "UPDATE", "DELETE"}
-            }
-        )
-        return f"行锁到提交为止 / row locks until commit: {', '.join(changed)}"
+        return f"行锁，到提交为止：{names} / row locks until commit: {names}"
     if engine == "mssql" and not any("NOLOCK" in words(statement.sql) for statement in use.statements):
         return (
             "共享锁，语句结束即释放（未开启快照时） / shared locks for the statement, unless snapshot isolation is on"
@@ -165,9 +227,12 @@ def _locks(use: Use, engine: str) -> str:
     return "无 / none"
 
 
-def _plans(site: Site, connection: Connection, use: Use) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
-    indexes: list[str] = []
-    scans: list[str] = []
+def _plans(
+    site: Site, connection: Connection, catalogue: Catalogue, use: Use
+) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
+    """Indexes as TABLE.INDEX and tables that are read from end to end, by their names in the HIS."""
+    indexes: dict[str, None] = {}
+    scans: dict[str, None] = {}
     notes: list[str] = []
     for statement in use.statements:
         texts = (
@@ -184,6 +249,41 @@ def _plans(site: Site, connection: Connection, use: Use) -> tuple[tuple[str, ...
                 continue
             if not plan.lines:
                 notes.append("this engine tells plans only to more powerful logins / 该数据库的执行计划需要更高权限")
-            indexes.extend(plan.indexes)
-            scans.extend(plan.scans)
-    return tuple(dict.fromkeys(indexes)), tuple(dict.fromkeys(scans)), notes
+            indexes.update(dict.fromkeys(_indexes(plan.indexes, statement, catalogue)))
+            scans.update(dict.fromkeys(name for alias in plan.scans for name in _tables(alias, statement, catalogue)))
+    return tuple(indexes), tuple(scans), notes
+
+
+def _indexes(used: Iterable[tuple[str, str]], statement: StatementUse, catalogue: Catalogue) -> Iterator[str]:
+    """An index of the table that the plan names; else of the only table that has one of the name (below a view)."""
+    for alias, name in used:
+        meant = [
+            table
+            for each in statement.objects.aliases.get(_bare(alias), ())
+            if (table := catalogue.table(each)) is not None
+        ]
+        owners = _with_index(meant, name) or _with_index(catalogue.tables.values(), name)
+        if owners and len(owners) <= max(1, len(meant)):
+            yield from (f"{table.key}.{name}" for table in owners)
+        elif meant:
+            yield f"{' / '.join(str(table.key) for table in meant)}.{name}"  # INTEGER PRIMARY KEY is no index
+        else:
+            yield name
+
+
+def _bare(alias: str) -> str:
+    return alias.strip('"`[]').lower()
+
+
+def _with_index(tables: Iterable[Table], name: str) -> list[Table]:
+    return [table for table in tables if any(name.lower() == index.name.lower() for index in table.indexes)]
+
+
+def _tables(alias: str, statement: StatementUse, catalogue: Catalogue) -> Iterator[str]:
+    """What an alias of a plan means; a derived table and a constant are no tables."""
+    meant = statement.objects.aliases.get(_bare(alias), ())
+    found = [str(table.key) for name in meant if (table := catalogue.table(name)) is not None]
+    if found:
+        yield " / ".join(dict.fromkeys(found))
+    elif (table := catalogue.table(alias)) is not None:
+        yield str(table.key)  # below a view

@@ -8,6 +8,7 @@ from typing import Any, Final
 from his_db import contract, registry
 from his_db.document.shape import Boolean, Duration, Field, Integer, ListOf, MapOf, Number, OneOf, Shape, TableOf, Text
 from his_db.document.value_shape import FilePath, Scalar
+from his_db.gateway import Gateway
 from his_db.kind import Kind
 from his_db.mapping import grammar
 
@@ -16,7 +17,7 @@ _DURATION: Final = r"^\s*[0-9]+\s*(ms|s|m|h|d)\s*$"
 
 def mapping_schema() -> dict[str, Any]:
     """One schema for every file of a mapping folder: operations by kind, watches, code maps."""
-    kinds = {name: _kind(name) for name in registry.KINDS}
+    kinds = {name: _kind(name) for name in registry.KINDS if name != "gateway"}
     operation = schema_of(TableOf(grammar.OPERATION_KEYS))
     operation["properties"]["operation"]["enum"] = list(contract.mappable_names())
     operation["properties"]["kind"] = {"enum": list(kinds)}
@@ -30,16 +31,34 @@ def mapping_schema() -> dict[str, Any]:
         "title": "his160 mapping file",
         "oneOf": [
             {"$ref": "#/$defs/operation"},
+            {"$ref": "#/$defs/gateway_file"},
             {"$ref": "#/$defs/watch_file"},
             {"$ref": "#/$defs/codes_file"},
+            {"$ref": "#/$defs/report_file"},
         ],
         "$defs": {
             "operation": {**operation, "required": sorted({*operation.get("required", ()), "operation"})},
+            "gateway_file": _gateway_file(),
             "watch_file": schema_of(grammar.WATCH_FILE),
             "codes_file": schema_of(grammar.CODES_FILE),
+            "report_file": schema_of(grammar.REPORT_FILE),
             **kinds,
         },
     }
+
+
+def _gateway_file() -> dict[str, Any]:
+    """A file of kind "gateway": the options are those of the gateway that it names."""
+    found = schema_of(grammar.gateway_file({}))
+    found["properties"]["gateway"] = {"enum": list(registry.GATEWAYS)}
+    found["properties"]["options"] = {"type": "object"}
+    found["allOf"] = []
+    for name, entry in registry.GATEWAYS.items():
+        gateway: Gateway = registry.load(entry)()
+        options = schema_of(TableOf(gateway.options()))
+        is_it = {"properties": {"gateway": {"const": name}}}
+        found["allOf"].append({"if": is_it, "then": {"properties": {"options": options}, "required": ["options"]}})
+    return found
 
 
 def _kind(name: str) -> dict[str, Any]:

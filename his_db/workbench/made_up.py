@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,8 +14,8 @@ from google.type import date_pb2, timeofday_pb2
 from his_db.contract import enum_numbers, is_map
 from his_db.engine import ProcedurePlan, ProcedureResult, Rows
 from his_db.errors import HisError
-from his_db.kind import Call, Flow, Kind
-from his_db.mapping.binding import compile_binder, entries_for, wall_clock, window_dates
+from his_db.kind import Call, Flow, Kind, wall_clock
+from his_db.mapping.binding import compile_binder, entries_for, window_dates
 from his_db.mapping.model import OperationMapping, WatchMapping
 from his_db.mapping.paging import Page, open_page
 from his_db.mapping.sql_text import binds
@@ -67,7 +68,8 @@ def values_for(site: Site, use: Use, sql: str) -> dict[str, Any]:
         page = _page(mapping, request)
     else:
         window = window_dates(now.date(), (1, 0))
-    call = Call(request=request, now=now, key="0" * 32, lock=timedelta(minutes=10), page=page, window=window)
+    lock = mapping.lock if isinstance(mapping, OperationMapping) else timedelta()  # nobody else may bind it
+    call = Call(request=request, moment=now, key="0" * 32, lock=lock, page=page, window=window)
     found: dict[str, Any] = {}
     for entry in entries_for(binds(sql), mapping.params, in_watch=not isinstance(mapping, OperationMapping)):
         found[entry.name] = None
@@ -102,6 +104,10 @@ class NotingSession:
         """Note it."""
         self.statements.append((sql, dict(values)))
         return Rows((), (), 0)
+
+    def stream(self, sql: str, values: Any, *, size: int) -> Iterator[Rows]:
+        """Note it."""
+        yield self.run(sql, values, max_rows=size)
 
     def call(self, plan: ProcedurePlan, values: Any, *, max_rows: int) -> ProcedureResult:
         """Nothing."""
@@ -143,7 +149,7 @@ def generated_statements(site: Site, use: Use) -> list[tuple[str, dict[str, Any]
     session = NotingSession()
     for request in (made_up_request(mapping, now.date()), mapping.operation.request_class()):
         try:
-            runner.run(session, Call(request=request, now=now, page=_page(mapping, request)))
+            runner.run(session, Call(request=request, moment=now, lock=mapping.lock, page=_page(mapping, request)))
         except HisError:
             continue
     return session.statements

@@ -14,8 +14,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from his_db.contract import is_map, is_personal
-from his_db.mapping.model import OperationMapping
+from his_db.mapping.model import OperationMapping, ResultSpec, WatchMapping
 from his_db.mapping.paths import resolve
+from his_db.secret_reference import is_reference
+from his_db.workbench.usage import row_descriptor
 
 MASK: Final = "***"
 
@@ -41,29 +43,37 @@ def shown(value: Any) -> str:
 class Masker:
     """What may be shown of one mapping."""
 
-    def __init__(self, mapping: OperationMapping, *also: OperationMapping) -> None:
+    def __init__(self, mapping: OperationMapping | WatchMapping, *also: OperationMapping) -> None:
         """`also`: reads that answer for the mapping. What is personal in one of them is personal."""
-        self._requests = [each.operation.request for each in (mapping, *also)]
+        operations = [each for each in (mapping, *also) if isinstance(each, OperationMapping)]
+        self._requests = [each.operation.request for each in operations]
         self._binds: dict[str, bool] = {}
         self._columns: dict[str, bool] = {}
-        for each in (mapping, *also):
+        for each in operations:
             self._learn(each)
+        if isinstance(mapping, WatchMapping):
+            self._binds = {param.name.casefold(): _is_secret(param.const) for param in mapping.params}  # the window
+            self._learn_result(row_descriptor(mapping, mapping.result), mapping.result)
+            self._columns.setdefault(mapping.key.casefold(), False)
 
     def _learn(self, mapping: OperationMapping) -> None:
-        request, response = mapping.operation.request, mapping.operation.response
-        named = [(param.name, param.source, param.step) for param in mapping.params]
-        named += [(f"w{at}", str(item.get("from", "")), "") for at, item in enumerate(mapping.values.get("where", ()))]
-        for name, source, step in named:
-            personal = bool(step) or _path_is_personal(request, source)
+        request = mapping.operation.request
+        named = [(param.name, param.source, param.step, param.const) for param in mapping.params]
+        where = enumerate(mapping.values.get("where", ()))
+        named += [(f"w{at}", str(item.get("from", "")), "", item.get("const")) for at, item in where]
+        for name, source, step, const in named:
+            personal = bool(step) or _is_secret(const) or _path_is_personal(request, source)
             self._binds[name.casefold()] = self._binds.get(name.casefold(), False) or personal
         for result in mapping.results:
-            descriptor = _row_descriptor(response, result.into)
-            for spec in result.fields:
-                personal = _path_is_personal(descriptor, spec.to)
-                for name in spec.columns():
-                    self._columns[name.casefold()] = self._columns.get(name.casefold(), False) or personal
-            if result.page_key:
-                self._columns.setdefault(result.page_key.casefold(), False)
+            self._learn_result(row_descriptor(mapping, result), result)
+
+    def _learn_result(self, descriptor: Descriptor, result: ResultSpec) -> None:
+        for spec in result.fields:
+            personal = _path_is_personal(descriptor, spec.to)
+            for name in spec.columns():
+                self._columns[name.casefold()] = self._columns.get(name.casefold(), False) or personal
+        if result.page_key:
+            self._columns.setdefault(result.page_key.casefold(), False)
 
     def bind(self, name: str, value: Any) -> str:
         """The value of a bind or IN parameter."""
@@ -80,10 +90,8 @@ class Masker:
         return masked(value) if personal else shown(value)
 
 
-def _row_descriptor(response: Descriptor, into: str) -> Descriptor:
-    if not into or into not in response.fields_by_name:
-        return response
-    return response.fields_by_name[into].message_type or response
+def _is_secret(const: object) -> bool:
+    return isinstance(const, str) and is_reference(const)
 
 
 def _path_is_personal(descriptor: Descriptor, path: str) -> bool:

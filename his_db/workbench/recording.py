@@ -7,12 +7,13 @@ in between: that is how a procedure that commits by itself is found out, without
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from his_db.engine import Engine, Fault, ProcedurePlan, ProcedureResult, Rows, Session
+from his_db.http_exchange import Exchanger, HttpReply, HttpRequest
 
 _INCONCLUSIVE = frozenset({Fault.DEADLOCK, Fault.CONNECT, Fault.LOST, Fault.TIMEOUT, Fault.LOCK_TIMEOUT})
 
@@ -91,12 +92,36 @@ class RecordingSession:
         step.sets = (rows,)
         return rows
 
+    def stream(self, sql: str, values: Mapping[str, Any], *, size: int) -> Iterator[Rows]:
+        """See the port. The first piece is kept, which is what a person looks at."""
+        step = Step(sql, dict(values))
+        pieces = self._inner.stream(sql, values, size=size)
+        first: Rows = self._noted(step, lambda: next(pieces))
+        step.sets = (first,)
+        yield first
+        yield from pieces
+
     def call(self, plan: ProcedurePlan, values: Mapping[str, Any], *, max_rows: int) -> ProcedureResult:
         """See the port."""
         step = Step(f"{'FUNCTION' if plan.function else 'CALL'} {plan.object}", dict(values))
         result: ProcedureResult = self._noted(step, lambda: self._inner.call(plan, values, max_rows=max_rows))
         step.sets, step.out = result.sets, result.out
         return result
+
+    @property
+    def goes_out(self) -> bool:
+        """See `his_db.http_exchange.Exchanger`."""
+        return isinstance(self._inner, Exchanger) and self._inner.goes_out
+
+    def exchange(self, request: HttpRequest) -> HttpReply:
+        """See `his_db.http_exchange.Exchanger`. What is kept of an exchange are its path, status and size: no query,
+        no header and no body, which may name a patient or hold a secret."""
+        assert isinstance(self._inner, Exchanger)
+        step = Step(f"{request.method} {request.target.partition('?')[0]}", {})
+        inner = self._inner
+        reply: HttpReply = self._noted(step, lambda: inner.exchange(request))
+        step.out = {"status": reply.status, "bytes": len(reply.body)}
+        return reply
 
     def _noted(self, step: Step, work: Any) -> Any:
         self._record.steps.append(step)

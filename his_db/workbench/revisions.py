@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from his_db.move import move
 from his_db.workbench.drift import LOCK
 from his_db.workbench.site import Site
 
@@ -191,7 +192,7 @@ class Revisions:
             shutil.copyfile(path, copy)
         if (folder / LOCK).is_file():
             shutil.copyfile(folder / LOCK, beside / LOCK)
-        os.replace(beside, target)
+        move(beside, target)
 
     def _switch(
         self, action: str, revision: str, digest: str, previous: str, author: str, approver: str, note: str
@@ -203,7 +204,7 @@ class Revisions:
             json.dump({"revision": revision, "digest": digest, "at": entry.at}, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, self.root / _LIVE)
+        move(beside, self.root / _LIVE)
         return entry
 
     def _append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from his_db.document import problem_codes
 from his_db.document.problem import Problem, Problems, Severity
@@ -14,8 +15,8 @@ _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 RULES: Final[Mapping[str, str]] = {**problem_codes.CODES, **finding.CODES, **codes.CODES}
 
 
-def sarif(problems: Problems, version: str, folder: str) -> dict[str, Any]:
-    """One run. `folder` is where the files of the places are."""
+def sarif(problems: Problems, version: str, folder: str, about: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """One run. `folder` is where the files of the places are; `about`: which set that is."""
     used = sorted({problem.code for problem in problems})
     return {
         "$schema": _SCHEMA,
@@ -30,6 +31,7 @@ def sarif(problems: Problems, version: str, folder: str) -> dict[str, Any]:
                     }
                 },
                 "originalUriBaseIds": {"MAPPING": {"description": {"text": folder}}},
+                "properties": {"mappings": dict(about or {})},
                 "columnKind": "unicodeCodePoints",
                 "results": [_result(problem, used) for problem in problems.sorted()],
             }
@@ -51,7 +53,7 @@ def _result(problem: Problem, rules: list[str]) -> dict[str, Any]:
         found["locations"] = [
             {
                 "physicalLocation": {
-                    "artifactLocation": {"uri": problem.place.file, "uriBaseId": "MAPPING"},
+                    "artifactLocation": {"uri": quote(problem.place.file.replace("\\", "/")), "uriBaseId": "MAPPING"},
                     "region": {"startLine": problem.place.line, "startColumn": problem.place.column},
                 }
             }

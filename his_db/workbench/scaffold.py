@@ -11,7 +11,7 @@ from typing import Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from his_db import contract
-from his_db.catalogue.model import Catalogue, Column, Routine, RoutineParameter, Table, family_of
+from his_db.catalogue.model import Catalogue, Column, Routine, RoutineParameter, Table, family_of, padded_length
 from his_db.contract import ContractOperation
 from his_db.mapping.paths import sort_of
 from his_db.workbench.discover import FieldMatch, match_fields, score_column
@@ -67,7 +67,7 @@ def scaffold_table(operation: ContractOperation, catalogue: Catalogue, name: str
     matches = [match for match in _fields(operation, descriptor, table.columns) if match.confidence >= _SURE]
     lines = _head(operation, "table", source)
     lines.append(f'object = "{_written(table)}"')
-    lines += _where(operation, table)
+    lines += _where(operation, table, catalogue.engine)
     lines += ["[[result]]"]
     if operation.page_size and len(table.primary_key) == 1:
         lines.append(f'page_key = "{table.primary_key[0]}"')
@@ -109,7 +109,7 @@ def scaffold_procedure(
 
 
 def _head(operation: ContractOperation, kind: str, source: str) -> list[str]:
-    comment = contract.comment(f"his160.v1.{operation.name}")
+    comment = contract.comment(operation.method.full_name)
     lines = [f"# {comment}"] if comment else []
     lines += ["schema = 1", f'operation = "{operation.name}"', f'kind = "{kind}"']
     if source != "his":
@@ -244,7 +244,7 @@ def _moment_entry(field: FieldDescriptor, head: str, sort: str, column: Column) 
     return f'{{ {head}, {key} = "{form}" }},'
 
 
-def _where(operation: ContractOperation, table: Table) -> list[str]:
+def _where(operation: ContractOperation, table: Table, engine: str) -> list[str]:
     """Filters from the request's fields that a column fits; ranges by their names from_ and to_."""
     lines: list[str] = []
     for field in operation.request.fields:
@@ -268,8 +268,18 @@ def _where(operation: ContractOperation, table: Table) -> list[str]:
                 "%Y-%m-%d 00:00:00" if length == 19 else "%Y%m%d00:00:00" if length == 16 else ""
             )
             moment = f', date = "{form or "%Y-%m-%d"}"'
-        lines.append(f'  {{ column = "{column.name}", from = "{field.name}"{how}{moment}{optional} }},')
+        pad, why = _pad(column, engine) if sort_of(field) == "text" else ("", "")
+        lines.append(f'  {{ column = "{column.name}", from = "{field.name}"{how}{moment}{pad}{optional} }},{why}')
     return ["where = [", *lines, "]"] if lines else []
+
+
+def _pad(column: Column, engine: str) -> tuple[str, str]:
+    """The `pad` of a filter on a CHAR column, and why; empty where the database ignores trailing blanks."""
+    length = padded_length(column.type, engine)
+    if not length:
+        return "", ""
+    why = f"  # {column.type} 定长，比较时须补足空格；对列用 RTRIM 会失去索引 / CHAR: an unpadded text never equals it"
+    return f", pad = {length}", why
 
 
 def _params(operation: ContractOperation, routine: Routine) -> tuple[list[str], int, int]:

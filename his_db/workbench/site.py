@@ -14,6 +14,7 @@ from his_db.catalogue.model import Catalogue
 from his_db.catalogue.reader import CatalogueReader, reader_for
 from his_db.engine import Engine, Fault, Session, SourceSettings
 from his_db.mapping.load import MappingSet, load_mapping_set
+from his_db.mapping.model import FILE
 from his_db.source import LaneSettings, engine_for
 
 _CATALOGUE_TIMEOUT: Final = timedelta(seconds=60)  # ALL_TAB_COLUMNS of a large Oracle HIS takes its time
@@ -36,7 +37,8 @@ def _now() -> datetime:
 @dataclass(frozen=True, slots=True)
 class Site:
     """`folder`: the mapping files. `sources`: as in config.toml. `state`: where revisions are kept, or None.
-    `lanes`: sizes that differ from the default, by source. `poll`: how often a watch reads when it does not say."""
+    `lanes`: sizes that differ from the default, by source. `poll`: how often a watch reads when it does not say.
+    `drops`: folders for dropped files, which watches name as their source."""
 
     folder: Path
     sources: Mapping[str, SourceSettings]
@@ -45,15 +47,18 @@ class Site:
     lanes: Mapping[str, Mapping[str, LaneSettings]] = field(default_factory=dict)
     poll: timedelta = timedelta(milliseconds=500)
     clock: Callable[[], datetime] = field(default=_now, compare=False)
+    drops: tuple[str, ...] = ()
 
     @property
     def engines(self) -> dict[str, str]:
         """Source name -> engine name."""
-        return {name: source.engine for name, source in self.sources.items()}
+        return {**dict.fromkeys(self.drops, FILE), **{name: source.engine for name, source in self.sources.items()}}
 
-    def load(self, folder: Path | None = None) -> MappingSet:
-        """The mapping set. Raises DocumentError with every problem."""
-        return load_mapping_set(folder or self.folder, sources=self.engines, timezone=self.timezone)
+    def load(self, folder: Path | None = None, *, is_checked: bool = False) -> MappingSet:
+        """The mapping set. Raises DocumentError with every problem. `is_checked`: this very set runs already."""
+        return load_mapping_set(
+            folder or self.folder, sources=self.engines, timezone=self.timezone, is_checked=is_checked
+        )
 
 
 @dataclass(frozen=True, slots=True)

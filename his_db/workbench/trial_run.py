@@ -235,14 +235,15 @@ def _trial(
     masker = Masker(mapping, *reads)
     return Trial(
         operation=mapping.operation.name,
-        steps=tuple(_shown(step, masker) for step in record.steps),
+        steps=tuple(shown_step(step, masker) for step in record.steps),
         message=None if answer is None else without_personal(answer),
         error=error,
         milliseconds=(time.perf_counter() - began) * 1000,
     )
 
 
-def _shown(step: Step, masker: Masker) -> ShownStep:
+def shown_step(step: Step, masker: Masker) -> ShownStep:
+    """A statement as people may see it."""
     return ShownStep(
         sql=step.sql.strip(),
         binds={name: masker.bind(name, value) for name, value in step.values.items()},

@@ -6,9 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from google.protobuf.descriptor import Descriptor
+
 from his_db.catalogue.model import Catalogue, Name, Table
 from his_db.document.located import Document, Path
-from his_db.mapping.model import MappingSet, OperationMapping, ReportMapping, WatchMapping
+from his_db.mapping.check_watch import SUBJECT_DESCRIPTORS
+from his_db.mapping.model import MappingSet, OperationMapping, ReportMapping, ResultSpec, WatchMapping
+from his_db.mapping.paths import resolve
 from his_db.mapping.sql_text import is_select
 from his_db.workbench.sql_objects import ColumnRef, SqlObjects, objects_of
 
@@ -53,10 +57,12 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """The objects of one Use as the catalogue knows them. `missing`: names that it does not know, with their place."""
+    """The objects of one Use as the catalogue knows them: rights, columns that are named, columns that get a value.
+    `missing`: names that it does not know, with their place."""
 
     rights: Mapping[Name, frozenset[str]]
     columns: Mapping[Name, frozenset[str]]
+    changes: Mapping[Name, frozenset[str]]
     missing: tuple[tuple[str, Path], ...]
     missing_columns: tuple[tuple[str, str, Path], ...]
 
@@ -73,6 +79,7 @@ def touched(use: Use, catalogue: Catalogue) -> Touched:
     """The use, resolved."""
     rights: dict[Name, set[str]] = {}
     columns: dict[Name, set[str]] = {}
+    changes: dict[Name, set[str]] = {}
     missing: list[tuple[str, Path]] = []
     missing_columns: list[tuple[str, str, Path]] = []
     for statement in use.statements:
@@ -89,6 +96,14 @@ def touched(use: Use, catalogue: Catalogue) -> Touched:
                 columns.setdefault(owner.key, set()).add(reference.column.lower())
             elif problem:
                 missing_columns.append((problem, reference.column, statement.path))
+        for reference in statement.objects.changes:
+            owner, _ = column_owner(reference, catalogue)
+            if owner is not None:
+                changes.setdefault(owner.key, set()).add(reference.column.lower())
+        for star in statement.objects.stars:
+            table = catalogue.table(star)
+            if table is not None:
+                columns.setdefault(table.key, set()).update(column.name.lower() for column in table.columns)
         for name in statement.objects.functions:
             for routine in catalogue.routine(name):
                 rights.setdefault(routine.key, set()).add("EXECUTE")
@@ -101,9 +116,24 @@ def touched(use: Use, catalogue: Catalogue) -> Touched:
     return Touched(
         rights={key: frozenset(found) for key, found in sorted(rights.items())},
         columns={key: frozenset(found) for key, found in sorted(columns.items())},
+        changes={key: frozenset(found) for key, found in sorted(changes.items())},
         missing=tuple(dict.fromkeys(missing)),
         missing_columns=tuple(dict.fromkeys(missing_columns)),
     )
+
+
+def row_descriptor(mapping: OperationMapping | WatchMapping, result: ResultSpec) -> Descriptor:
+    """The message that one row of a result fills."""
+    if isinstance(mapping, WatchMapping):
+        return SUBJECT_DESCRIPTORS[mapping.subject]
+    response = mapping.operation.response
+    if not result.into:
+        return response
+    found = resolve(response, result.into)
+    assert found is not None  # checked when the set was loaded
+    item = found[-1].message_type
+    assert item is not None
+    return item
 
 
 def column_owner(reference: ColumnRef, catalogue: Catalogue) -> tuple[Table | None, str]:
@@ -124,7 +154,7 @@ def _operation(mapping: OperationMapping) -> Use:
         statements.append(_table(mapping))
     elif mapping.kind == "procedure":
         routine = str(mapping.values["object"])
-    elif mapping.kind not in {"unsupported", "http"}:
+    elif mapping.kind not in {"unsupported", "http", "gateway"}:
         statements.extend(_statements(mapping))
     return Use(
         label=mapping.operation.name,
@@ -161,7 +191,13 @@ def _table(mapping: OperationMapping) -> StatementUse:
         tables={name: frozenset({"SELECT"})},
         columns=tuple(references.values()),
         filters=tuple(references[column.lower()] for column in filters),
+        compared=tuple(
+            (references[str(item["column"]).lower()], f"w{at}")
+            for at, item in enumerate(mapping.values["where"])
+            if item["compare"] in ("=", "!=")
+        ),
         outputs={column.lower(): references[column.lower()] for column in result},
+        aliases={name.rpartition(".")[2].lower(): (name,)},
     )
     return StatementUse(("object",), "", objects, is_select=True)
 
@@ -173,7 +209,7 @@ def _watch(watch: WatchMapping) -> Use:
         is_read=True,
         document=watch.document,
         mapping=watch,
-        statements=(_statement(watch.sql(), watch.values, (), watch.engine),),
+        statements=(_statement(watch.sql(), watch.values, (), watch.engine),) if watch.sql() else (),
     )
 
 

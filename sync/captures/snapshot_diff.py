@@ -7,23 +7,28 @@ quiet poll compares tuples and builds no message.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from itertools import islice
 from typing import Any, Final
 
 from google.protobuf.message import Message
+from his160.v1 import common_pb2
 
 from his_db.errors import HisError
 from sync.capture import Batch, CaptureSuspended, Change
 from sync.clock import Clock
-from sync.his import CompiledWatchPort, WatchPort
+from sync.his import CompiledWatchPort, SnapshotPort, WatchPort
 from sync.redaction import clear_personal
 from sync.store import RowState, Store, Transaction
 
 _LOG = logging.getLogger("his160.sync.capture")
 _REBASES: Final = 20  # polls that a changed mapping waits for a moment in which nothing happens
+_ROWS_A_TURN: Final = 100  # built in one go: some milliseconds
+_TOGETHER: Final = 16  # rows that are worth building at once; fewer would teach the encoder what is not usual
 _UNREAD: tuple[Any, ...] = ()  # no row is an empty tuple: compares unequal, so the row is built at the next poll
 
 
@@ -38,6 +43,7 @@ class _Poll:
     changes: list[Change] = field(default_factory=list)
     quiet: list[RowState] = field(default_factory=list)
     unreadable: int = 0
+    moved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,20 @@ class _Rebased:
     raw: dict[str, tuple[Any, ...]]
     quiet: Sequence[RowState]
     absent: set[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """A poll after which nothing was left to do: the very same rows, on the same day, need no look."""
+
+    rows: Sequence[tuple[str, tuple[Any, ...]]]
+    day: date
+    batch: Batch
+
+    def holds(self, watch: CompiledWatchPort, snapshot: SnapshotPort) -> bool:
+        """Whether there is still nothing to do."""
+        is_same = self.batch.watch is watch and self.rows is snapshot.rows
+        return is_same and self.day == snapshot.now.date()
 
 
 class SnapshotDiff:
@@ -67,6 +87,9 @@ class SnapshotDiff:
         vanish_rows: int = 20,
     ) -> None:
         self.stream = stream
+        self.rung = "D"
+        self.missed = 0
+        self.trouble = ""
         self._his = his
         self._store = store
         self._clock = clock
@@ -76,10 +99,11 @@ class SnapshotDiff:
         self._raw: dict[str, tuple[Any, ...]] | None = None  # None: not compared with the store yet
         self._absent: set[str] = set()
         self._missing: frozenset[str] = frozenset()  # missing once; a second snapshot must agree
-        self._accepting = False
+        self._reseeding = False
         self._day: date | None = None
         self._rebased: _Rebased | None = None
         self._rebases = 0
+        self._settled: _Settled | None = None
 
     async def poll(self) -> Batch:
         await self._adopt()
@@ -94,6 +118,10 @@ class SnapshotDiff:
             snapshot = await self._his.snapshot(self.stream)
         if watch is not self._watch:  # another mapping may read the same row differently
             self._watch, self._raw, self._rebases = watch, None, 0
+        settled, self._settled = self._settled, None
+        if settled is not None and settled.holds(watch, snapshot):
+            self._settled = settled
+            return settled.batch
         current, repeated = _by_key(snapshot.rows)
         poll = _Poll(watch, snapshot.now, current, repeated, unreadable=snapshot.refused)
         baseline = False
@@ -103,7 +131,44 @@ class SnapshotDiff:
             await self._compare_with_memory(poll, self._raw)
         if poll.unreadable:
             _LOG.warning("rows could not be read", extra={"stream": self.stream, "rows": poll.unreadable})
-        return Batch(watch, baseline, poll.changes, poll.quiet, len(current), poll.unreadable)
+        self._reseeding = False
+        batch = Batch(watch, baseline, poll.changes, poll.quiet, len(current), poll.unreadable, poll.moved)
+        if not (baseline or poll.changes or poll.quiet or self._missing):
+            self._settled = _Settled(snapshot.rows, snapshot.now.date(), batch)
+        return batch
+
+    async def poll_keys(self, keys: Mapping[str, Any]) -> Batch | None:
+        """What has changed in the rows of some keys (native values by text), from the same place as ``poll``.
+
+        None: it cannot be told from these rows alone (a mapping that changed, a row that is gone): read the window.
+        """
+        self._settled = None
+        watch = self._his.watch(self.stream)
+        if self._raw is None or watch is not self._watch or self._rebased is not None:
+            return None
+        snapshot = await self._his.snapshot(self.stream, keys=list(keys.values()))
+        if watch is not self._his.watch(self.stream):
+            return None
+        current, repeated = _by_key(snapshot.rows)
+        known = self._raw.keys() & keys.keys()
+        if known - current.keys() or self._absent & current.keys() or current.keys() - keys.keys():
+            return None
+        poll = _Poll(watch, snapshot.now, current, repeated, unreadable=snapshot.refused)
+        changed = [key for key, row in current.items() if self._raw.get(key, _UNREAD) != row]
+        states: Mapping[str, RowState] = {}
+        if changed:
+            states = await self._store.read(lambda transaction: transaction.rows.get_many(self.stream, changed))
+        for key in changed:
+            if not self._compare(poll, key, current[key], states.get(key), self._build(poll, key, current[key])):
+                self._raw[key] = current[key]
+        return Batch(watch, False, poll.changes, poll.quiet, len(self._raw), poll.unreadable)
+
+    def key_value(self, key: str) -> Any:
+        """The native value of a key that ``poll_keys`` can be asked for; None: its row is not known, or was away."""
+        row = _UNREAD if self._raw is None else self._raw.get(key, _UNREAD)
+        if self._watch is None or row == _UNREAD or key in self._absent:
+            return None
+        return self._watch.key_of(row)
 
     def confirm(self, changes: Sequence[Change]) -> None:
         if self._raw is None:
@@ -115,8 +180,10 @@ class SnapshotDiff:
             else:
                 self._raw[change.key] = change.raw
 
-    def accept(self) -> None:
-        self._accepting = True
+    def reseed(self) -> None:
+        self._watch = self._raw = self._rebased = self._settled = None
+        self._missing, self._rebases = frozenset(), 0
+        self._reseeding = True
 
     async def _rebase(
         self, old: CompiledWatchPort, new: CompiledWatchPort, raw: dict[str, tuple[Any, ...]]
@@ -165,15 +232,16 @@ class SnapshotDiff:
         raw: dict[str, tuple[Any, ...]] = dict.fromkeys(known, _UNREAD)
         quiet: list[RowState] = []
         now = self._clock()
-        for key, row in poll.current.items():
-            message = None if key in unread else self._build(poll, key, row)
-            if message is None:
-                continue
-            raw[key] = row
-            content = message.SerializeToString(deterministic=True)
-            state = known.get(key) or buried.get(key) or RowState(key, 1, None, now)
-            if state.message != content or state.absent:
-                quiet.append(replace(state, message=content, absent=False))
+        read = ((key, row) for key, row in poll.current.items() if key not in unread)
+        async for some in self._built(poll, read):
+            for key, row, message in some:
+                if message is None:
+                    continue
+                raw[key] = row
+                content = message.SerializeToString(deterministic=True)
+                state = known.get(key) or buried.get(key) or RowState(key, 1, None, now)
+                if state.message != content or state.absent:
+                    quiet.append(replace(state, message=content, absent=False))
         gone = [state for key, state in known.items() if key not in poll.current and not state.absent]
         inside = [state for state in gone if state.message is not None and self._contains(poll, state.message)]
         if len(inside) > self._vanish_rows and len(inside) > self._vanish_share * len(known):
@@ -216,17 +284,57 @@ class SnapshotDiff:
         known = {state.key: state for state in states}
         self._absent = {state.key for state in states if state.absent}
         raw: dict[str, tuple[Any, ...]] = dict.fromkeys(known, _UNREAD)
+        homes, left = self._moved(poll, known, buried) if self._reseeding else ({}, frozenset())
+        self._absent |= left
         if not baseline:
             self._look_for_missing(poll, known, known)
-        for key, row in poll.current.items():
-            state = known.get(key) or buried.get(key)
-            if not self._compare(poll, key, row, state):
-                raw[key] = row
+        poll.quiet += [replace(known[key], absent=True) for key in left & self._absent if not known[key].absent]
+        async for some in self._built(poll, poll.current.items()):
+            for key, row, message in some:
+                state = known.get(key) or homes.get(key) or buried.get(key)
+                if not self._compare(poll, key, row, state, message):
+                    raw[key] = row
         for state in poll.quiet:
             if state.message is None:
                 raw.pop(state.key, None)
         self._raw = raw
         return baseline
+
+    def _moved(
+        self, poll: _Poll, known: Mapping[str, RowState], buried: Mapping[str, RowState]
+    ) -> tuple[Mapping[str, RowState], frozenset[str]]:
+        """Orders that stand under another key than before: what is known of them, by the new key; and the old keys.
+
+        The old rows are set aside and not forgotten, so that a reseed that was cut off finds them when it is repeated.
+        """
+        old: dict[str, list[RowState]] = {}
+        for key, state in known.items():
+            if key not in poll.current and (number := self._order_no(poll, state.message)):
+                old.setdefault(number, []).append(state)
+        new: dict[str, list[str]] = {}
+        for key in poll.current.keys() - known.keys() if old else ():
+            try:
+                message = poll.watch.build(poll.current[key])
+            except HisError:
+                continue  # counted where it is compared
+            if isinstance(message, common_pb2.Appointment) and message.order_no in old:
+                new.setdefault(message.order_no, []).append(key)
+        homes: dict[str, RowState] = {}
+        left: set[str] = set()
+        for number, keys in new.items():
+            if len(keys) > 1 or len(old[number]) > 1:
+                continue  # one order in several rows: which was which cannot be told
+            (key,), (state,) = keys, old[number]
+            version = max(state.version, buried[key].version if key in buried else 0)
+            homes[key] = replace(state, key=key, version=version, absent=True)
+            left.add(state.key)
+        poll.moved = len(homes)
+        return homes, frozenset(left)
+
+    @staticmethod
+    def _order_no(poll: _Poll, content: bytes | None) -> str:
+        message = None if content is None else poll.watch.message_class.FromString(content)
+        return message.order_no if isinstance(message, common_pb2.Appointment) else ""
 
     async def _compare_with_memory(self, poll: _Poll, raw: dict[str, tuple[Any, ...]]) -> None:
         changed = [key for key, row in poll.current.items() if raw.get(key, _UNREAD) != row]
@@ -240,18 +348,20 @@ class SnapshotDiff:
         if wanted:
             states = await self._store.read(lambda transaction: transaction.rows.get_many(self.stream, wanted))
         self._look_for_missing(poll, {key: states[key] for key in missing if key in states}, raw)
-        for key in changed:
-            if not self._compare(poll, key, poll.current[key], states.get(key)):
-                raw[key] = poll.current[key]
+        async for some in self._built(poll, ((key, poll.current[key]) for key in changed)):
+            raw.update(
+                [(key, row) for key, row, read in some if not self._compare(poll, key, row, states.get(key), read)]
+            )
         for key in returned.intersection(states) - set(changed):
             self._return(poll, states[key])
         for state in poll.quiet:
             if state.message is None:
                 raw.pop(state.key, None)
 
-    def _compare(self, poll: _Poll, key: str, row: tuple[Any, ...], state: RowState | None) -> bool:
-        """Adds the row's change. False: it is as known, or it cannot be read (then what is known stays)."""
-        message = self._build(poll, key, row)
+    def _compare(
+        self, poll: _Poll, key: str, row: tuple[Any, ...], state: RowState | None, message: Message | None
+    ) -> bool:
+        """Adds the row's change. False: it is as known. ``message`` None: it cannot be read, so what is known stays."""
         if message is None:
             return True
         content = message.SerializeToString(deterministic=True)
@@ -268,9 +378,40 @@ class SnapshotDiff:
                 version=1 if state is None else state.version + 1,
                 since=None if state is None or before is None else state.changed_time,
                 raw=row,
+                known=before,
+                content=content,
             )
         )
         return True
+
+    async def _built(
+        self, poll: _Poll, rows: Iterable[tuple[str, tuple[Any, ...]]]
+    ) -> AsyncIterator[Sequence[tuple[str, tuple[Any, ...], Message | None]]]:
+        """Key, row and message (None: it cannot be read) of the rows, some at a time.
+
+        Between them calls have a turn: a mass change, or a first look at many rows, must not hold them up to its end.
+        """
+        left = iter(rows)
+        some = list(islice(left, _ROWS_A_TURN))
+        while some:
+            yield self._built_together(poll, some) or [(key, row, self._build(poll, key, row)) for key, row in some]
+            some = list(islice(left, _ROWS_A_TURN))
+            if some:
+                await asyncio.sleep(0)
+
+    @staticmethod
+    def _built_together(
+        poll: _Poll, rows: Sequence[tuple[str, tuple[Any, ...]]]
+    ) -> Sequence[tuple[str, tuple[Any, ...], Message | None]]:
+        """Nothing when they have to be built one by one."""
+        if len(rows) < _TOGETHER or any(key in poll.repeated for key, _ in rows):
+            return []
+        messages = poll.watch.build_all([row for _, row in rows])
+        if messages is None:
+            return []
+        for message in messages:
+            clear_personal(message)
+        return [(key, row, message) for (key, row), message in zip(rows, messages, strict=True)]
 
     def _build(self, poll: _Poll, key: str, row: tuple[Any, ...]) -> Message | None:
         if key in poll.repeated:  # two rows with one key would take turns: a join of the mapping fans out
@@ -304,10 +445,11 @@ class SnapshotDiff:
                 self._absent.discard(key)
                 poll.quiet.append(replace(state, message=None, absent=False, changed_time=self._clock()))
         expected = len(known) - left - len(self._absent)
-        if self._accepting:
+        are_many = len(inside) > self._vanish_rows and len(inside) > self._vanish_share * expected
+        if self._reseeding and (are_many or poll.watch.vanish != "event"):
             self._set_aside(poll, inside.values())
-            self._accepting = False
-        elif len(inside) > self._vanish_rows and len(inside) > self._vanish_share * expected:
+            inside.clear()
+        elif are_many:
             self._missing = frozenset()
             raise CaptureSuspended(self.stream, len(inside), expected)
         agreed = [inside[key] for key in self._missing.intersection(inside)]
@@ -318,8 +460,9 @@ class SnapshotDiff:
             self._set_aside(poll, agreed)
 
     def _vanished(self, poll: _Poll, state: RowState) -> Change:
-        before = poll.watch.message_class.FromString(state.message or b"")
-        return Change(state.key, before, None, state.version + 1, state.changed_time)
+        known = state.message or b""
+        before = poll.watch.message_class.FromString(known)
+        return Change(state.key, before, None, state.version + 1, state.changed_time, known=known)
 
     def _set_aside(self, poll: _Poll, states: Collection[RowState]) -> None:
         for state in states:

@@ -16,6 +16,7 @@ from pathlib import Path
 from google.protobuf.json_format import MessageToDict
 from his160.v1 import event_pb2
 
+from his_db.move import move
 from sync.sink import Outcome, Receipt, SinkUnavailable
 
 
@@ -36,6 +37,9 @@ class FileSink:
             raise SinkUnavailable(f"the event file cannot be written: {error.strerror}") from error
         return [Receipt(event.event_id, Outcome.STORED) for event in events]
 
+    async def close(self) -> None:
+        """Nothing is held between two batches."""
+
 
 def _write(folder: Path, events: Sequence[event_pb2.Event]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +52,7 @@ def _write(folder: Path, events: Sequence[event_pb2.Event]) -> None:
         file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
-    aside.replace(target)
+    move(aside, target)
     _sync_folder(folder)
 
 

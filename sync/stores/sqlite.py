@@ -1,7 +1,6 @@
 """The embedded store: one SQLite file in WAL mode, every commit synced (``synchronous=FULL``).
 
-One thread writes. It takes all units that wait, runs each in a savepoint of one transaction and commits once: a rush of
-commands costs one fsync, not one each. Another thread reads, on its own connection, and never waits for the writer.
+One thread writes, another reads on its own connection and never waits for the writer (``sync/store_lane.py``).
 """
 
 from __future__ import annotations
@@ -10,100 +9,72 @@ import asyncio
 import contextlib
 import logging
 import os
-import queue
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
-from sqlalchemy import Connection, Engine, create_engine, select
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from sync.clock import Clock
+from sync.key_lock import KeyLocks, Locks
+from sync.lease_term import Renewals
 from sync.store import (
-    StoreClosed,
     StoreCorrupt,
     StoreError,
-    StoreTooNew,
+    StoreLocked,
     StoreUnavailable,
     Transaction,
 )
-from sync.store_commands import SqlCommandTable
-from sync.store_events import SqlEventTable
+from sync.store_backup import copy_store
+from sync.store_lane import GroupLost, Job, Lane, Outcome, read_unit, run_unit
 from sync.store_lock import StoreLock
-from sync.store_rows import SqlRowTable
-from sync.store_schema import METADATA, SCHEMA_VERSION, TABLES
+from sync.store_prepared import tell
+from sync.store_revision import bring_up_to_date
+from sync.store_transaction import SqlTransaction
 
 T = TypeVar("T")
 _LOG = logging.getLogger("his160.sync.store")
-_GROUP = 256  # most units in one commit: bounds how long the first of them waits
 _BUSY = timedelta(seconds=5)  # a tool for people may hold the write lock for a moment
-
-
-@dataclass(frozen=True, slots=True)
-class SqlTransaction:
-    """``Transaction`` over one connection."""
-
-    commands: SqlCommandTable
-    events: SqlEventTable
-    rows: SqlRowTable
-
-    @classmethod
-    def of(cls, connection: Connection) -> SqlTransaction:
-        return cls(SqlCommandTable(connection), SqlEventTable(connection), SqlRowTable(connection))
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    unit: Callable[[Transaction], Any]
-    future: asyncio.Future[Any]
-    loop: asyncio.AbstractEventLoop
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    job: _Job
-    value: Any = None
-    error: BaseException | None = None
-
-    def settle(self) -> None:
-        if self.job.future.done():  # the caller was cancelled; the unit stays done
-            return
-        if self.error is None:
-            self.job.future.set_result(self.value)
-        else:
-            self.job.future.set_exception(self.error)
-
-
-class _GroupLost(Exception):
-    """SQLite rolled the whole transaction back while one unit ran (full disk, I/O error)."""
 
 
 class SqliteStore:
     """``Store`` in the file at ``path``. ``max_pages`` limits the file's size (tests of a full disk); 0: no limit."""
 
     def __init__(
-        self, path: Path, clock: Clock, *, exclusive: bool = True, max_pages: int = 0, busy: timedelta = _BUSY
+        self, path: Path | str, clock: Clock, *, exclusive: bool = True, max_pages: int = 0, busy: timedelta = _BUSY
     ) -> None:
+        path = Path(path)
         self._lock = StoreLock(path) if exclusive else None
         self._engine = _engine(path, max_pages, busy)
         try:
-            _prepare(self._engine, path, clock)
+            _prepare(self._engine, path, clock, locked=exclusive)
         except BaseException:
             self._release()
             raise
-        self._writer = _Lane("his160-store-write", self._engine, _write_group, read_only=False)
-        self._reader = _Lane("his160-store-read", self._engine, _read_each, read_only=True)
+        self._locks = KeyLocks()  # the one agent of the file has them all
+        self._writer = Lane("his160-store-write", _Writing(self._engine))
+        self._reader = Lane("his160-store-read", _Reading(self._engine))
 
     async def write(self, unit: Callable[[Transaction], T]) -> T:
         return cast(T, await self._writer.submit(unit))
 
     async def read(self, unit: Callable[[Transaction], T]) -> T:
         return cast(T, await self._reader.submit(unit))
+
+    async def stamp(self) -> object | None:
+        return cast(object, await self._reader.submit(_stamp))
+
+    def locks(self) -> Locks:
+        return self._locks
+
+    def renewals(self) -> Renewals:
+        raise StoreError("the one agent of a file needs no lease")
 
     async def close(self) -> None:
         await asyncio.to_thread(self._stop)
@@ -142,191 +113,125 @@ def _engine(path: Path, max_pages: int, busy: timedelta) -> Engine:
     )
 
 
-def _prepare(engine: Engine, path: Path, clock: Clock) -> None:
-    """Makes the tables in a new file; checks the version of an old one.
+def _prepare(engine: Engine, path: Path, clock: Clock, *, locked: bool) -> None:
+    """Makes the tables in a new file, upgrades those of an old one. ``locked``: this process holds the store's lock.
 
-    Raises StoreTooNew, StoreCorrupt, StoreUnavailable.
+    Raises StoreTooNew, StoreCorrupt, StoreLocked, StoreUnavailable.
     """
     try:
         if not path.exists():  # the file holds names of patients: only the agent's account reads it
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        with engine.connect() as connection:
-            _create(connection, clock)
-            version = connection.execute(select(METADATA.c.value).where(METADATA.c.name == "schema_version")).scalar()
+        with engine.connect() as connection, ExitStack() as stack:
+
+            def before_upgrade(found: str, wanted: str) -> None:
+                if not locked:
+                    stack.callback(_lock_for_upgrade(path).release)
+                _keep_copy(path, found, wanted)
+
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # also makes SQLite's DDL part of the transaction
+            try:
+                bring_up_to_date(connection, clock, place=str(path), before_upgrade=before_upgrade)
+                connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                _roll_back(connection)
+                raise
     except OSError as error:
         raise StoreUnavailable(f"the state store cannot be opened: {error.strerror}") from error
     except DBAPIError as error:
         raise _typed(error) from error
-    if version is None or not version.isdigit():
-        raise StoreCorrupt(f"{path} says no schema version: it is not a state store of his160")
-    if int(version) > SCHEMA_VERSION:
-        raise StoreTooNew(
-            f"{path} has schema version {version}, this agent knows {SCHEMA_VERSION}: install the newer agent again"
-        )
 
 
-def _create(connection: Connection, clock: Clock) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _lock_for_upgrade(path: Path) -> StoreLock:
+    """Raises StoreLocked: an agent that knows the old tables still works on them."""
     try:
-        tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
-        if not tables:
-            TABLES.create_all(connection, checkfirst=False)
-            made = clock().isoformat(timespec="seconds")
-            facts = [("schema_version", str(SCHEMA_VERSION)), ("created_time", made)]
-            connection.execute(METADATA.insert(), [{"name": name, "value": value} for name, value in facts])
-        elif "metadata" not in tables:
-            raise StoreCorrupt("the file is a SQLite database of something else, not a state store of his160")
-        connection.exec_driver_sql("COMMIT")
-    except BaseException:
-        _roll_back(connection)
-        raise
+        return StoreLock(path)
+    except StoreLocked as error:
+        raise StoreLocked(f"{error}; it is older than this program: restart it, it upgrades the store then") from error
 
 
-class _Lane:
-    """One thread with one connection, and the queue in front of it."""
+def _keep_copy(path: Path, found: str, wanted: str) -> None:
+    copy = path.with_name(f"{path.name}.before-{wanted}")
+    copy_store(path, copy)
+    revisions = {"from_revision": found, "to_revision": wanted}
+    _LOG.warning("state store is upgraded, a copy is kept", extra={"copy": copy.name, **revisions})
 
-    def __init__(
-        self,
-        name: str,
-        engine: Engine,
-        run: Callable[[Connection, Sequence[_Job]], Sequence[_Outcome]],
-        *,
-        read_only: bool,
-    ) -> None:
-        self._engine = engine
-        self._run = run
-        self._read_only = read_only
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._guard = threading.Lock()  # no job may slip in behind the end mark
-        self._closed = False
-        self._connection: Connection | None = None
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
 
-    async def submit(self, unit: Callable[[Transaction], Any]) -> Any:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        with self._guard:
-            if self._closed:
-                raise StoreClosed("the state store is closed")
-            self._queue.put(_Job(unit, future, loop))
-        return await future
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """``Backend``: all units of a group in one transaction."""
 
-    def stop(self) -> None:
-        with self._guard:
-            if not self._closed:
-                self._closed = True
-                self._queue.put(None)
-        self._thread.join()
+    engine: Engine
 
-    def _work(self) -> None:
-        more = True
-        while more:
-            jobs, more = self._take()
-            if jobs:
-                _settle(self._outcomes(jobs))
-        self._disconnect()
+    def repeats(self, error: BaseException) -> bool:
+        return False  # a file does not come and go
 
-    def _take(self) -> tuple[list[_Job], bool]:
-        """Waits for one job and takes what else is there; False when the end mark came."""
-        jobs: list[_Job] = []
-        job = self._queue.get()
-        while job is not None:
-            jobs.append(job)
-            if len(jobs) == _GROUP:
-                return jobs, True
-            try:
-                job = self._queue.get_nowait()
-            except queue.Empty:
-                return jobs, True
-        return jobs, False
+    def connect(self) -> Connection:
+        return self.engine.connect()
 
-    def _outcomes(self, jobs: Sequence[_Job]) -> Sequence[_Outcome]:
+    def run(self, connection: Connection, jobs: Sequence[Job]) -> Sequence[Outcome]:
+        transaction = SqlTransaction.of(connection)
+        outcomes: list[Outcome] = []
         try:
-            return self._run(self._connected(), jobs)
-        except _GroupLost as lost:
-            self._disconnect()
-            if len(jobs) > 1:  # one unit too large must not take the small ones with it
-                return [outcome for job in jobs for outcome in self._outcomes([job])]
-            return [_Outcome(jobs[0], error=_typed(lost.__cause__))]
-        except DBAPIError as error:
-            self._disconnect()  # a new connection next time: this is how the store recovers by itself
-            failure = _typed(error)
-            _LOG.error("state store failed", extra={"error": type(error.orig).__name__, "units": len(jobs)})
-            return [_Outcome(job, error=failure) for job in jobs]
+            tell(connection, "BEGIN IMMEDIATE")
+            for job in jobs:
+                tell(connection, "SAVEPOINT unit")
+                waiting = transaction.audit.waiting
+                outcome = run_unit(job, transaction, _typed)
+                if outcome.error is not None:
+                    if not _in_transaction(connection):
+                        raise GroupLost from outcome.error
+                    tell(connection, "ROLLBACK TO unit")
+                    transaction.audit.forget(waiting)
+                tell(connection, "RELEASE unit")
+                outcomes.append(outcome)
+            transaction.audit.seal()
+            tell(connection, "COMMIT")
+        except DBAPIError:
+            _roll_back(connection)
+            raise
+        return outcomes
 
-    def _connected(self) -> Connection:
-        if self._connection is None:
-            connection = self._engine.connect()
-            if self._read_only:
-                connection.exec_driver_sql("PRAGMA query_only = ON")
-            self._connection = connection
-        return self._connection
+    def was_committed(self, mark: str) -> bool:
+        raise AssertionError("unreachable: a file has no connection that breaks")
 
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(DBAPIError):
-                connection.close()
+    def typed(self, error: BaseException | None) -> StoreError:
+        return _typed(error)
 
 
-def _write_group(connection: Connection, jobs: Sequence[_Job]) -> Sequence[_Outcome]:
-    """Runs the jobs in one transaction, each in a savepoint, and commits.
+@dataclass(frozen=True, slots=True)
+class _Reading(_Writing):
+    """``Backend``: each unit on a snapshot of its own."""
 
-    Raises DBAPIError, _GroupLost: nothing was kept.
-    """
-    transaction = SqlTransaction.of(connection)
-    outcomes: list[_Outcome] = []
-    try:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    def connect(self) -> Connection:
+        connection = self.engine.connect()
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        return connection
+
+    def run(self, connection: Connection, jobs: Sequence[Job]) -> Sequence[Outcome]:
+        transaction = SqlTransaction.of(connection)
+        outcomes: list[Outcome] = []
         for job in jobs:
-            connection.exec_driver_sql("SAVEPOINT unit")
-            outcome = _run_unit(job, transaction)
-            if outcome.error is not None:
-                if not _in_transaction(connection):
-                    raise _GroupLost from outcome.error
-                connection.exec_driver_sql("ROLLBACK TO unit")
-            connection.exec_driver_sql("RELEASE unit")
-            outcomes.append(outcome)
-        connection.exec_driver_sql("COMMIT")
-    except DBAPIError:
-        _roll_back(connection)
-        raise
-    return outcomes
+            if job.unit is _stamp:
+                outcomes.append(Outcome(job, _data_version(connection)))
+                continue
+            tell(connection, "BEGIN")
+            outcomes.append(read_unit(job, transaction, _typed))
+            _roll_back(connection)
+        return outcomes
 
 
-def _read_each(connection: Connection, jobs: Sequence[_Job]) -> Sequence[_Outcome]:
-    transaction = SqlTransaction.of(connection)
-    outcomes: list[_Outcome] = []
-    for job in jobs:
-        connection.exec_driver_sql("BEGIN")
-        outcomes.append(_run_unit(job, transaction))
-        _roll_back(connection)
-    return outcomes
+def _stamp(_: Transaction) -> None:
+    """Stands in the queue where a unit would: what it asks for needs no transaction."""
 
 
-def _run_unit(job: _Job, transaction: SqlTransaction) -> _Outcome:
+def _data_version(connection: Connection) -> tuple[object, int]:
+    """The number changes with every commit of another connection than this one, which never commits anything."""
+    driver = cast(sqlite3.Connection, connection.connection.driver_connection)
     try:
-        return _Outcome(job, job.unit(transaction))
-    except DBAPIError as error:
-        return _Outcome(job, error=_typed(error))
-    except BaseException as error:  # noqa: BLE001 - border of the thread: whatever a unit raises belongs to its caller
-        return _Outcome(job, error=error)
-
-
-def _settle(outcomes: Sequence[_Outcome]) -> None:
-    """Hands the outcomes to their event loops, one call for each loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
-    for outcome in outcomes:
-        by_loop.setdefault(outcome.job.loop, []).append(outcome)
-    for loop, settled in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_settle_all, settled)
-
-
-def _settle_all(outcomes: Sequence[_Outcome]) -> None:
-    for outcome in outcomes:
-        outcome.settle()
+        (version,) = driver.execute("PRAGMA data_version").fetchone()
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"the state store cannot be read: {error}") from error
+    return driver, version
 
 
 def _in_transaction(connection: Connection) -> bool:
@@ -337,7 +242,7 @@ def _in_transaction(connection: Connection) -> bool:
 def _roll_back(connection: Connection) -> None:
     if _in_transaction(connection):
         with contextlib.suppress(DBAPIError):
-            connection.exec_driver_sql("ROLLBACK")
+            tell(connection, "ROLLBACK")
 
 
 def _typed(error: BaseException | None) -> StoreError:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import psycopg
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from agent.demo.hospital import Hospital
 from his_db.engine import ProcedurePlan
@@ -147,8 +146,7 @@ def _native(kind: str, statement: Statement) -> tuple[str, dict[str, Any]]:
         return call.sql, {bind: statement.values[name] for bind, name in call.arguments}
     if kind == "sqlite":
         return statement.sql, dict(statement.values)  # the driver knows :name itself
-    dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-    compiled = compile_statement(statement.sql, dialect, typed_null_test="boolean")
+    compiled = compile_statement(statement.sql, "pyformat", typed_null_test="boolean")
     return compiled.sql, dict(compiled.values(statement.values))
 
 
@@ -182,6 +180,11 @@ class BarePool:
 
     def __init__(self, hospital: Hospital) -> None:
         self._drivers = [connect(hospital) for _ in range(CONNECTIONS)]
+
+    @property
+    def drivers(self) -> Sequence[Driver]:
+        """The held connections, while nothing runs on them."""
+        return self._drivers
 
     def close(self) -> None:
         """Close the connections."""

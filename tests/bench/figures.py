@@ -70,6 +70,22 @@ def against(name: str, value: float, baseline: float) -> Against:
     return Against(name, baseline, value / baseline if baseline else 0.0)
 
 
+def paired(name: str, values: Sequence[float], baselines: Sequence[float]) -> Against:
+    """The median of the ratios of rounds that ran side by side: what the machine did meanwhile falls out."""
+    ratios = [value / base for value, base in zip(values, baselines, strict=True) if base]
+    return Against(name, float(median(baselines)), float(median(ratios)) if ratios else 0.0)
+
+
+def in_turn(rounds: int, works: Sequence[Callable[[], float]]) -> list[list[float]]:
+    """What each work says in each round. Every second round begins with the last, so that no place is better."""
+    found: list[list[float]] = [[] for _ in works]
+    for number in range(rounds):
+        order = range(len(works)) if number % 2 == 0 else reversed(range(len(works)))
+        for at in order:
+            found[at].append(works[at]())
+    return found
+
+
 def middle(values: Sequence[float]) -> tuple[float, float | None]:
     """Median, and half the range as a share of it (None for fewer than two values)."""
     found = float(median(values))

@@ -1,4 +1,8 @@
-"""A read through a lane (event loop → thread with a held session → event loop) beside the bare driver in threads."""
+"""A read through a lane (event loop → thread with a held session → event loop) beside the bare driver in threads.
+
+Same statement, rows, number of threads. The bare driver's threads feed themselves and never leave their thread, so the
+driver behind an ideal hop (``hop``) is measured too: what the way to a thread and back costs before a lane does anything.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from typing import Any, Final
 from agent.demo.hospital import Hospital
 from his_db.engine import Session
 from his_db.source import Source, settings_from_url
-from tests.bench import bare
-from tests.bench.figures import Figure, against, middle
+from tests.bench import bare, hop
+from tests.bench.figures import Figure, in_turn, middle, paired
 from tests.bench.packs import Statement
 from tests.bench.plan import Plan
 
@@ -49,25 +53,39 @@ def _figure(
 ) -> Figure:
     sql, values = _TABLES[hospital.kind], {"most": case.rows}
     prepared = bare.script(hospital.kind, [Statement(sql, values)]).of()
-    seconds = plan.micro_seconds * 3
+    seconds = plan.micro_seconds / 2  # short, so that some are not disturbed
+    read = bare.read(prepared)
 
     def by_lane() -> float:
         return runner.run(_read(source, sql, values, case.in_flight, seconds))
 
     def by_driver() -> float:
-        return pool.run_for(bare.read(prepared), case.in_flight, seconds).rate
+        return pool.run_for(read, case.in_flight, seconds).rate
 
-    works: tuple[Callable[[], float], ...] = (by_lane, by_driver)
+    def by_hop() -> float:
+        return runner.run(hop.rate(pool.drivers, read, case.in_flight, seconds))
+
+    def empty_hop() -> float:
+        return runner.run(hop.rate(pool.drivers, _nothing, case.in_flight, seconds))
+
+    works: tuple[Callable[[], float], ...] = (by_lane, by_driver, by_hop, empty_hop)
     for work in works:
         work()
-    found: list[list[float]] = [[], []]
-    for _ in range(plan.micro_rounds):
-        for at, work in enumerate(works):
-            found[at].append(work())
-    (value, noise), (base, _) = middle(found[0]), middle(found[1])
+    lane, driver, floor, empty = in_turn(plan.micro_rounds * 6, works)
+    value, noise = middle(lane)
     params: dict[str, str | int] = {"his": hospital.kind, "rows": case.rows, "in flight": case.in_flight}
-    group = "read through a lane"
-    return Figure(group, "read", value, "/s", params, (against("bare driver", value, base),), {}, noise)
+    base = (
+        paired("bare driver", lane, driver),
+        paired("driver behind an ideal hop", lane, floor),
+    )
+    more = {"µs": 1e6 / value, "driver µs": 1e6 / base[0].value, "empty hop µs": 1e6 / middle(empty)[0]}
+    more["hop ÷ driver"] = paired("", floor, driver).ratio
+    more["best ÷ best"] = max(lane) / max(driver)  # of the rounds that nothing else on the machine disturbed
+    return Figure("read through a lane", "read", value, "/s", params, base, more, noise)
+
+
+def _nothing(_: bare.Driver) -> None:
+    """An empty job."""
 
 
 async def _read(source: Source, sql: str, values: dict[str, Any], in_flight: int, seconds: float) -> float:

@@ -1,12 +1,14 @@
 """Reload under load: ListSlots while the mapping set is changed every second, beside the same without changes.
 
 An agent of its own on a copy of the pack in a folder that it watches. A change is a comment at the end of one file: a
-new revision, therefore the whole way: wait until quiet, copy, load, check, compile, canary reads, switch.
+new revision, therefore the whole way: wait until quiet, copy, load, check, compile, canary reads, switch. The file is in
+turn an operation, a watch (whose rows are read anew) and a code map (with which everything is compiled anew).
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 from pathlib import Path
 from statistics import median
@@ -15,13 +17,14 @@ from typing import Final
 from agent.config_place import packs_folder
 from agent.demo.site import Site
 from tests.bench.calls import Bench
-from tests.bench.figures import Figure, against, middle
+from tests.bench.figures import Figure, middle, paired
 from tests.bench.load import Caller, Sample, Target
 from tests.bench.packs import LIST_SLOTS
 
 GROUP: Final = "reload under load"
 IN_FLIGHT: Final = 8
 _EVERY: Final = 1.0
+_EDITED: Final = ("catalog/list_departments.toml", "watch/orders.toml", "codes/*.toml")
 _SWITCHED: Final = "mappings switched"
 
 
@@ -63,8 +66,8 @@ async def _figure(bench: Bench, target: Target, mappings: Path, log: Path) -> Fi
         await caller.close()
     if switches < bench.plan.rounds:
         raise AssertionError("the mappings did not change under load")
-    value, noise = middle([sample.rate for sample in edited])
-    base, _ = middle([sample.rate for sample in still])
+    rates = [sample.rate for sample in edited]
+    value, noise = middle(rates)
     p99, base_p99 = (median([sample.ms(0.99) for sample in found]) for found in (edited, still))
     worst = max(sample.ms(1.0) for sample in edited)
     base_worst = max(sample.ms(1.0) for sample in still)
@@ -76,7 +79,7 @@ async def _figure(bench: Bench, target: Target, mappings: Path, log: Path) -> Fi
         value,
         "/s",
         params,
-        (against("no reloads", value, base),),
+        (paired("no reloads", rates, [sample.rate for sample in still]),),
         more,
         noise,
     )
@@ -84,12 +87,11 @@ async def _figure(bench: Bench, target: Target, mappings: Path, log: Path) -> Fi
 
 async def _edit(mappings: Path) -> None:
     """Change one file each second, until cancelled."""
-    path = next(iter(sorted(mappings.rglob("list_departments.toml"))))
-    original = path.read_bytes()
-    number = 0
-    while True:
-        number += 1
-        await asyncio.to_thread(path.write_bytes, original + f"\n# {number}\n".encode())
+    files = [next(iter(sorted(mappings.glob(pattern)))) for pattern in _EDITED]
+    originals = [path.read_bytes() for path in files]
+    for number in itertools.count():
+        at = number % len(files)
+        await asyncio.to_thread(files[at].write_bytes, originals[at] + f"\n# {number}\n".encode())
         await asyncio.sleep(_EVERY)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -23,7 +23,7 @@ from his_db.generation import CompiledOperation, compile_generation
 from his_db.mapping.load import load_mapping_set
 from his_db.source import engine_for, settings_from_url
 from tests.bench import bare
-from tests.bench.figures import Figure, against, middle
+from tests.bench.figures import Figure, middle, paired
 from tests.bench.packs import LIST_SLOTS, ZONE, RecordingSession
 from tests.bench.plan import Plan
 
@@ -93,43 +93,55 @@ def _figures(plan: Plan, hospital: Hospital, driver: bare.Driver, operation: Com
             answer = operation.run(noted, request, now=now)
             (prepared,) = bare.script(hospital.kind, recording.statements).of()
 
-            def run(request: catalog_pb2.ListSlotsRequest = request) -> Any:
-                return operation.run(session, request, now=now)
-
-            def fetch(prepared: bare.Prepared = prepared) -> Any:
-                return driver.run(prepared)
-
-            if not len(fetch()) == size == len(getattr(answer, "slots", ())):
+            (statement,) = recording.statements
+            raw = answer.SerializeToString()
+            works: list[Callable[[], Any]] = [
+                lambda request=request: operation.run(session, request, now=now),  # type: ignore[misc]
+                lambda prepared=prepared: driver.run(prepared),  # type: ignore[misc]
+                lambda it=statement, most=size + 1: session.run(it.sql, it.values, max_rows=most),  # type: ignore[misc]
+                lambda raw=raw: catalog_pb2.ListSlotsResponse.FromString(raw),  # type: ignore[misc]
+            ]
+            if not len(works[1]()) == size == len(getattr(answer, "slots", ())):
                 raise AssertionError("the driver and the operation do not agree")
-            figures.append(_figure(plan, hospital.kind, size, run, fetch))
+            figures.append(_figure(plan, hospital.kind, size, works))
     finally:
         session.close()
         engine.dispose()
     return figures
 
 
-def _figure(plan: Plan, kind: str, size: int, run: Callable[[], Any], fetch: Callable[[], Any]) -> Figure:
-    rounds = [_alternating(run, fetch, plan.micro_seconds * 4) for _ in range(plan.micro_rounds)]
-    (taken, noise), (bare_taken, _) = middle([one for one, _ in rounds]), middle([other for _, other in rounds])
+def _figure(plan: Plan, kind: str, size: int, works: Sequence[Callable[[], Any]]) -> Figure:
+    """Of the operation, the driver, and two pieces: the engine's session, and protobuf's parsing of the same answer."""
+    rounds = [_alternating(works, plan.micro_seconds * 4) for _ in range(plan.micro_rounds)]
+    taken, noise = middle([one[0] for one in rounds])
+    session, parse = (median(one[at] for one in rounds) for at in (2, 3))
+    rates, bare_rates = ([size / one[at] * 1e6 for one in rounds] for at in (0, 1))
     params: dict[str, str | int] = {"his": kind, "rows": size}
-    rate, bare_rate = size / taken * 1e6, size / bare_taken * 1e6
-    more = {"µs an answer": taken, "bare µs": bare_taken}
-    return Figure(
-        GROUP, "CompiledOperation.run", rate, "rows/s", params, (against("bare driver", rate, bare_rate),), more, noise
-    )
+    base = paired("bare driver", rates, bare_rates)
+    more = {
+        "µs an answer": taken,
+        "bare µs": size / base.value * 1e6,
+        "session µs": session,
+        "protobuf's parse µs": parse,
+        "rest µs": taken - session - parse,
+    }
+    return Figure(GROUP, "CompiledOperation.run", size / taken * 1e6, "rows/s", params, (base,), more, noise)
 
 
-def _alternating(run: Callable[[], Any], fetch: Callable[[], Any], seconds: float) -> tuple[float, float]:
-    """Median microseconds of each, call by call in turn: what other processes take of the machine hits few calls."""
+def _alternating(works: Sequence[Callable[[], Any]], seconds: float) -> list[float]:
+    """Median microseconds of each, call by call in turn, back and forth: what other processes take of the machine hits
+    few calls, and none has a better place."""
     clock = time.perf_counter
-    times: tuple[list[float], list[float]] = ([], [])
+    times: list[list[float]] = [[] for _ in works]
+    order = list(zip(works, times, strict=True))
     until = clock() + seconds
     while clock() < until or len(times[0]) < 3:
-        for work, found in zip((run, fetch), times, strict=True):
+        for work, found in order:
             started = clock()
             work()
             found.append(clock() - started)
-    return median(times[0]) * 1e6, median(times[1]) * 1e6
+        order.reverse()
+    return [median(found) * 1e6 for found in times]
 
 
 def _schedule(size: int) -> str:

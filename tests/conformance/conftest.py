@@ -1,4 +1,4 @@
-"""The table engine × feature at the end of a run of the conformance suite."""
+"""The table engine × feature at the end of a run of the conformance suite; where state stores are."""
 
 from __future__ import annotations
 
@@ -6,14 +6,26 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+import pytest
+
+from sync.registry import STORES
+from tests.servers import url_of
 
 COLUMNS = ("sqlite", "postgresql", "mysql", "mssql", "oracle", "dm", "odbc/postgresql", "odbc/mariadb")
 # Feature -> names of the tests that show it. Whatever engine a test ran on stands in its id, or in its module.
 FEATURES = {
     "values there and back, Chinese": ("test_values_come_back_as_they_went", "test_types"),
     "binds, optional filters": ("test_optional_filter_with_text_and_null", "test_colons_that_are_no_binds"),
+    "paging by key (kind table)": ("test_kind_table_pages_by_its_key",),
+    "committed rows are seen at once": ("test_a_held_read_session_sees_what_was_committed",),
     "row limit": ("test_max_rows_fetches_one_more", "test_a_million_rows_cost_little"),
+    "rows streamed with flat memory": (
+        "test_a_stream_gives_every_row_in_pieces",
+        "test_a_stream_that_is_left_leaves_the_session_usable",
+    ),
     "read-only session": ("test_a_read_session_cannot_write",),
     "errors classified": ("test_statement_faults", "test_missing_bind_is_a_mapping_fault", "test_rights"),
     "no values in error texts": ("test_faults_name_objects_and_no_values",),
@@ -52,6 +64,14 @@ NOT_APPLICABLE = {
     ("dm", "*"): _NO_SERVER + ", connecting and the scripted driver alone",
 }
 _MODULES = {"test_engine_mysql": "mysql"}
+
+
+@pytest.fixture(params=sorted(STORES))
+def store_place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new state store of each kind goes: a file, or the url of an empty database."""
+    if request.param == "sqlite":
+        return str(tmp_path / "state.db")
+    return url_of(request.getfixturevalue("postgresql_database")())
 
 
 def _engine_in(nodeid: str) -> str:

@@ -222,7 +222,7 @@ async def test_too_many_gone_at_once_suspend_the_stream(
         del his.rows[f"{n:03}"]
     with pytest.raises(CaptureSuspended):
         await capture.poll()
-    capture.accept()
+    capture.reseed()
     for _ in range(3):
         assert await poll(store, capture, clock) == []
     his.order("050", PAID)
@@ -361,3 +361,32 @@ async def test_a_former_mapping_that_fails_leaves_the_comparison_with_the_store(
     his.snapshot = snapshot  # type: ignore[method-assign, assignment]
     his.current = Corrected()
     assert await poll(store, capture, clock) == [("1", BOOKED, CANCELLED, 2)]
+
+
+async def test_rows_that_stay_cost_nothing_until_the_day_changes(
+    make: type, store: Store, his: WatchedHis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a row that cannot be read: it is tried again when anything has changed."""
+    capture: Capture = make()
+    his.order("1", BOOKED)
+    his.rows["2"] = b"?"
+    await poll(store, capture, clock)
+    await poll(store, capture, clock)
+    built: list[bytes] = []
+    build = Watch.build
+
+    def noted(watch: Watch, row: tuple[bytes]) -> object:
+        built.append(row[0])
+        return build(watch, row)
+
+    monkeypatch.setattr(Watch, "build", noted)
+    assert [(await capture.poll()).unreadable for _ in range(3)] == [1, 1, 1]
+    assert built == []
+    clock.advance(days=1)
+    assert await poll(store, capture, clock) == []
+    assert built == [b"?"]
+    his.order("1", PAID)
+    assert await poll(store, capture, clock) == [("1", BOOKED, PAID, 2)]
+    assert built[1:] == [his.rows["1"], b"?"]
+    his.order("2", BOOKED)
+    assert await poll(store, capture, clock) == [("2", -1, BOOKED, 1)]

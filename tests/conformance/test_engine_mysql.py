@@ -14,6 +14,7 @@ import pytest
 
 from his_db.engine import Engine, Fault, Parameter, ParameterKind, ProcedurePlan, Session
 from his_db.errors import OutcomeUnknown
+from tests.bounds import PATIENCE
 from tests.engine_beds import Bed, bed_of, fault_of
 from tests.servers import MariadbServer
 
@@ -257,7 +258,7 @@ def test_a_deadlock_that_was_swallowed_cannot_commit(opened: Any) -> None:
     def crossing(session: Any, ids: tuple[int, int]) -> None:
         session.begin()
         session.run("UPDATE slot SET taken = 1 WHERE id = :i", {"i": ids[0]}, max_rows=1)
-        meet.wait(10)
+        meet.wait(PATIENCE)
         try:
             session.run("UPDATE slot SET taken = 1 WHERE id = :i", {"i": ids[1]}, max_rows=1)
         except pymysql.Error:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -20,12 +22,15 @@ from typing import Any
 
 import pymysql
 import pytest
-from his160.v1 import reason_pb2
+from his160.v1 import catalog_pb2, reason_pb2
 
 from his_db.breaker import Breaker
 from his_db.engine import Engine, Fault, Parameter, ParameterKind, ProcedurePlan, Session, SourceSettings
 from his_db.errors import HisBusy, HisRefused, HisUnavailable, MappingMismatch, OutcomeUnknown
+from his_db.generation import compile_generation
+from his_db.mapping.load import load_mapping_set
 from his_db.source import engine_for
+from tests.bounds import PATIENCE
 from tests.engine_beds import SLOW, Bed, bed_of, dual, fault_of, joined, numbers, opted_in_engines, sqlite_bed
 from tests.servers import PostgresqlServer
 from tests.tcp_proxy import TcpProxy
@@ -119,6 +124,95 @@ def test_colons_that_are_no_binds(bed: Bed, opened: Any) -> None:
     sql = f"""SELECT {text} /* :not */ AS ":t" {dual(engine)} -- :nor this"""
     rows = session.run(sql, {"x": "!"}, max_rows=1)
     assert (rows.columns, list(rows.rows)) == ((":t",), [("12:30:00!",)])
+
+
+DEPARTMENTS = """
+schema = 1
+operation = "CatalogService.ListDepartments"
+kind = "table"
+object = "patient"
+where = [ { column = "name", from = "branch", optional = true } ]
+[[result]]
+page_key = "id"
+fields = [ { to = "department_id", column = "id" }, { to = "name", column = "name" } ]
+"""
+
+
+def test_kind_table_pages_by_its_key(bed: Bed, opened: Any, tmp_path: Path) -> None:
+    """The SQL that SQLAlchemy writes for the engine, run on it: each page begins behind the last, none twice."""
+    _, session = opened()
+    for number in range(1, 24):
+        values = {"i": number, "n": "内科" if number % 2 else "外科"}
+        session.run("INSERT INTO patient (id, name) VALUES (:i, :n)", values, max_rows=1)
+    (tmp_path / "departments.toml").write_text(DEPARTMENTS, encoding="utf-8")
+    found = load_mapping_set(tmp_path, sources={"his": bed.settings.engine}, timezone="Asia/Shanghai")
+    operation = compile_generation(found).operation("CatalogService.ListDepartments")
+
+    def pages(branch: str) -> list[list[int]]:
+        request = catalog_pb2.ListDepartmentsRequest(page_size=10, branch=branch)
+        seen: list[list[int]] = []
+        while True:
+            answer: Any = operation.run(session, request, now=datetime(2026, 3, 2, 9, 30))
+            seen.append([int(item.department_id) for item in answer.departments])
+            if not answer.next_page_token:
+                return seen
+            request.page_token = answer.next_page_token
+
+    assert pages("") == [list(range(1, 11)), list(range(11, 21)), [21, 22, 23]]
+    assert pages("外科") == [list(range(2, 21, 2)), [22]]
+    assert pages("' OR 1=1 --") == [[]]
+
+
+def test_a_held_read_session_sees_what_was_committed(opened: Any) -> None:
+    """No snapshot is held between two reads: MySQL's REPEATABLE READ would show a watch yesterday's rows."""
+    _, reader = opened(read_only=True)
+    _, writer = opened()
+    sql = "SELECT taken FROM slot WHERE id = 1"
+    assert reader.run(sql, {}, max_rows=1).rows[0][0] == 0
+    writer.begin()
+    writer.run("UPDATE slot SET taken = 1 WHERE id = 1", {}, max_rows=1)
+    writer.commit()
+    assert reader.run(sql, {}, max_rows=1).rows[0][0] == 1
+
+
+@pytest.mark.parametrize("size", [1000, 1667, 5000, 6000])
+def test_a_stream_gives_every_row_in_pieces(bed: Bed, opened: Any, size: int) -> None:
+    _, session = opened(read_only=True)
+    many = numbers(bed.settings.engine)
+    pieces = list(session.stream(many, {}, size=size))
+    assert [len(piece.rows) for piece in pieces] == [
+        *[size] * (5000 // size), *([5000 % size] if 5000 % size else [])
+    ]  # fmt: skip
+    whole = session.run(many, {}, max_rows=5000).rows
+    assert sorted(row[0] for piece in pieces for row in piece.rows) == sorted(row[0] for row in whole)
+    assert {tuple(name.lower() for name in piece.columns) for piece in pieces} == {("n",)}
+    assert session.run(bed.one, {}, max_rows=1).rows[0][0] == 1
+
+
+def test_a_stream_has_columns_also_without_rows_and_takes_binds(opened: Any) -> None:
+    _, session = opened(read_only=True)
+    sql = "SELECT id, taken FROM slot WHERE id = :i AND (:t IS NULL OR taken = 0)"
+    assert [list(map(tuple, piece.rows)) for piece in session.stream(sql, {"i": 2, "t": None}, size=10)] == [[(2, 0)]]
+    (piece,) = session.stream(sql, {"i": 99, "t": "x"}, size=10)
+    assert [name.lower() for name in piece.columns] == ["id", "taken"]
+    assert not piece.rows
+
+
+def test_a_stream_that_is_left_leaves_the_session_usable(bed: Bed, opened: Any) -> None:
+    _, session = opened(read_only=True)
+    pieces = session.stream(numbers(bed.settings.engine), {}, size=100)
+    next(pieces)
+    pieces.close()
+    if session.alive():  # MariaDB cannot be told to stop sending: there the connection may be the price
+        assert session.run(bed.one, {}, max_rows=1).rows[0][0] == 1
+    else:
+        assert bed.settings.engine == "mysql"
+
+
+def test_a_stream_of_nonsense_is_a_fault_of_the_mapping(opened: Any) -> None:
+    engine, session = opened(read_only=True)
+    assert fault_of(engine, lambda: list(session.stream("SELECT x FROM nowhere_at_all", {}, size=10))) is Fault.SCHEMA
+    assert session.run("SELECT count(*) FROM slot", {}, max_rows=1).rows[0][0] == 2
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -357,6 +451,27 @@ def test_sqlite_says_what_is_no_database(tmp_path: Path) -> None:
     assert engine.classify(caught.value, sent=False) is Fault.CONNECT
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets nobody replace a file that is open")
+def test_sqlite_sees_that_the_file_was_replaced(sqlite_path: Path) -> None:
+    """A writer at once: what it writes into the old file would be lost. A reader looks every few milliseconds."""
+    engine = sqlite_bed(sqlite_path).engine()
+    with closing(engine.open(read_only=False)) as writer, closing(engine.open(read_only=True)) as reader:
+        assert writer.alive()
+        assert reader.alive()
+        other = sqlite_path.with_name("other.db")
+        other.write_bytes(sqlite_path.read_bytes())
+        other.replace(sqlite_path)
+        assert not writer.alive()
+        assert not reader.ping()
+        assert not reader.alive()
+        end = time.monotonic() + 5
+        with closing(engine.open(read_only=True)) as again:
+            assert again.alive()
+            sqlite_path.unlink()
+            while again.alive():
+                assert time.monotonic() < end
+
+
 def test_sqlite_trigger_and_procedures(sqlite_path: Path) -> None:
     bed = sqlite_bed(sqlite_path)
     bed.look("CREATE TRIGGER no BEFORE DELETE ON slot BEGIN SELECT RAISE(ABORT, '张三不能退号'); END")
@@ -551,7 +666,7 @@ async def test_deadlock_is_busy(net: Bed) -> None:
     def crossing(first: int, second: int) -> Callable[[Session], None]:
         def work(session: Session) -> None:
             session.run("UPDATE slot SET taken = 1 WHERE id = :i", {"i": first}, max_rows=1)
-            meet.wait(10)
+            meet.wait(PATIENCE)
             session.run("UPDATE slot SET taken = 1 WHERE id = :i", {"i": second}, max_rows=1)
 
         return work
@@ -630,7 +745,7 @@ async def test_cut_at_commit_is_unknown(wire: tuple[Bed, TcpProxy], deliver: boo
         proxy.cut_at(COMMIT[bed.settings.engine], deliver=deliver)
         with pytest.raises(OutcomeUnknown):
             await lane.transact(lambda s: s.run("UPDATE slot SET taken = 1", {}, max_rows=1))
-        assert await asyncio.to_thread(proxy.drained.wait, 10)
+        assert await asyncio.to_thread(proxy.drained.wait, PATIENCE)
         assert bed.look("SELECT sum(taken) FROM slot") == [(2 if deliver else 0,)]
         assert (await lane.run(lambda s: s.run("SELECT 1", {}, max_rows=1))).rows[0] == (1,)
 
@@ -642,7 +757,7 @@ async def test_cut_before_commit_is_nothing(wire: tuple[Bed, TcpProxy], statemen
         proxy.cut_at(statement or BEGIN[bed.settings.engine])
         with pytest.raises(HisUnavailable):
             await lane.transact(lambda s: s.run("UPDATE slot SET taken = 1", {}, max_rows=1))
-        assert await asyncio.to_thread(proxy.drained.wait, 10)
+        assert await asyncio.to_thread(proxy.drained.wait, PATIENCE)
         assert bed.look("SELECT sum(taken) FROM slot") == [(0,)]
 
 
@@ -662,11 +777,11 @@ def test_a_silent_server_is_broken_off(wire: tuple[Bed, TcpProxy]) -> None:
 
         thread = threading.Thread(target=call)
         thread.start()
-        started.wait(5)
+        started.wait(PATIENCE)
         engine.guard.clock = lambda: float("inf")  # as if its patience were over
         while not engine.guard.check() and thread.is_alive():
             thread.join(0.01)
-        thread.join(5)
+        thread.join(PATIENCE)
         assert faults == [Fault.LOST]
         assert not session.alive()
     engine.dispose()

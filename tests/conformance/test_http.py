@@ -29,6 +29,7 @@ from his_db.generation import compile_generation
 from his_db.http_exchange import HttpRequest
 from his_db.mapping.load import load_mapping_set
 from his_db.source import LaneSettings, Source
+from tests.bounds import PATIENCE
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=ZONE)
@@ -406,7 +407,7 @@ def work_then(then: Answer) -> Answer:
 
 
 def hang(handler: Handler) -> None:
-    handler.desk.release.wait(20)
+    handler.desk.release.wait(PATIENCE)
     handler.close_connection = True
 
 
@@ -490,7 +491,7 @@ def test_a_server_that_closes_between_calls_is_met_again(desk: tuple[Desk, int])
     for _ in range(3):
         assert session.exchange(HttpRequest("POST", "/x", body=b"{}")).status == 200
         assert session.alive()
-        assert found.closed.acquire(timeout=10)
+        assert found.closed.acquire(timeout=PATIENCE)
     assert found.connections == 3
     session.close()
     engine.dispose()
@@ -517,7 +518,7 @@ def test_abort_breaks_a_call(desk: tuple[Desk, int]) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(PATIENCE)
     session.abort()
     thread.join(10)
     assert engine.classify(raised[0], sent=True) is Fault.LOST

@@ -769,6 +769,21 @@ async def test_snapshot_and_rules(source: Source, generation: Generation) -> Non
     assert moved.matches(message, after)
 
 
+async def test_a_snapshot_of_the_same_rows_is_the_same(source: Source, generation: Generation) -> None:
+    access = HisAccess({"his": source}, generation, clock=lambda: NOW)
+    try:
+        empty = await access.snapshot("orders")
+        assert (await access.snapshot("orders")).rows is empty.rows
+        await access.write("AppointmentService.BookAppointment", book(), key="k")
+        one = await access.snapshot("orders")
+        assert len(one.rows) == 1
+        assert (await access.snapshot("orders")).rows is one.rows
+        other = replace(access.watch("orders"))  # as a reload makes it
+        assert (await access.snapshot("orders", watch=other)).rows is not one.rows
+    finally:
+        await source.close()
+
+
 def test_build_does_not_depend_on_the_order_of_columns(generation: Generation) -> None:
     watch = generation.watches["orders"]
 

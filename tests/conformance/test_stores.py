@@ -8,16 +8,19 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from sync.registry import STORES
+from sync.notice import NoticeKind, NoticeRow, SubjectRow
 from sync.store import (
     CommandRow,
     CommandState,
     EventState,
+    NewEvent,
     RowState,
     Store,
     StoreClosed,
@@ -31,6 +34,7 @@ from sync.store import (
     open_store,
 )
 from sync.stores.sqlite import SqliteStore
+from sync.watch_control import WatchControl
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
 
@@ -65,27 +69,22 @@ async def put(store: Store, rows: Sequence[CommandRow]) -> None:
     await store.write(unit)
 
 
-@pytest.fixture(params=sorted(STORES))
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
 
 
 @pytest.fixture
-async def store(kind: str, path: Path) -> AsyncIterator[Store]:
-    opened = open_store(path, clock, kind=kind)
+async def store(store_place: str) -> AsyncIterator[Store]:
+    opened = open_store(store_place, clock)
     yield opened
     await opened.close()
 
 
-async def test_a_unit_is_on_disk_when_write_returns(store: Store, kind: str, path: Path) -> None:
+async def test_a_unit_is_on_disk_when_write_returns(store: Store, store_place: str) -> None:
     row = command("1", state=CommandState.DONE, result=b"\x00\xff", reason=7, finished_time=NOW)
     await store.write(lambda work: work.commands.put(row))
-    other = open_store(path, clock, kind=kind, exclusive=False)  # as after a crash: nobody has closed the first
+    other = open_store(store_place, clock, exclusive=False)  # as after a crash: nobody has closed the first
     assert await other.read(lambda work: work.commands.get("1")) == row
     assert await other.read(lambda work: work.commands.get("2")) is None
     await other.close()
@@ -130,14 +129,34 @@ async def test_reading_cannot_change_anything(store: Store) -> None:
     assert await store.read(lambda work: work.commands.open(10)) == []
 
 
-async def test_two_agents_cannot_have_one_store(store: Store, kind: str, path: Path) -> None:
+async def test_a_stamp_tells_of_every_commit(store: Store, store_place: str) -> None:
+    """Of this process and of others; a store that cannot tell says so each time."""
+    tool = open_store(store_place, clock, exclusive=False)
+    stamps = [await store.stamp(), await store.stamp()]
+    await store.read(lambda work: work.commands.get("1"))
+    stamps.append(await store.stamp())
+    await put(store, [command("1")])
+    stamps.append(await store.stamp())
+    await put(tool, [command("2")])
+    stamps.append(await store.stamp())
+    await tool.close()
+    if isinstance(store, SqliteStore):
+        assert stamps[0] is not None
+        assert stamps[0] == stamps[1] == stamps[2]
+        assert stamps[2] != stamps[3] != stamps[4] != stamps[2]
+    else:
+        assert stamps == [None] * 5
+
+
+async def test_two_agents_cannot_have_one_file(path: Path) -> None:
+    store = open_store(path, clock)
     with pytest.raises(StoreLocked, match=str(os.getpid())):
-        open_store(path, clock, kind=kind)
-    tool = open_store(path, clock, kind=kind, exclusive=False)
+        open_store(path, clock)
+    tool = open_store(path, clock, exclusive=False)
     await tool.write(lambda work: work.rows.put_stream(StreamRow("s", NOW)))
     await tool.close()
     await store.close()
-    again = open_store(path, clock, kind=kind)  # the lock goes with its holder
+    again = open_store(path, clock)  # the lock goes with its holder
     assert await again.read(lambda work: work.rows.stream("s")) == StreamRow("s", NOW)
     await again.close()
 
@@ -217,6 +236,21 @@ async def test_outbox_gives_the_head_of_each_lane(store: Store) -> None:
     assert dead == []
 
 
+async def test_many_events_at_once(store: Store) -> None:
+    """As one by one: an id once, in their order, behind what waits in their lanes."""
+    await store.write(lambda work: work.events.append("a1", "A", b"1", NOW))
+    names = ["a2", "b1", "a1", "b2", "b1", *(f"n{number}" for number in range(1200))]
+    many = [NewEvent(name, name[0].upper() if name[0] != "n" else name, name.encode()) for name in names]
+    added = await store.write(lambda work: work.events.append_many(many, NOW))
+    assert set(added) == set(names) - {"a1"}
+    rows = await store.read(lambda work: work.events.after(0, 2000))
+    assert [row.event_id for row in rows] == ["a1", "a2", "b1", "b2", *names[5:]]
+    due = [row.event_id for row in await store.read(lambda work: work.events.pending(2000, NOW))]
+    assert due == ["a1", "b1", *names[5:]]
+    assert await store.write(lambda work: work.events.append_many(many, NOW)) == set()
+    assert await store.write(lambda work: work.events.append_many([], NOW)) == set()
+
+
 async def test_a_sequence_is_never_given_twice(store: Store) -> None:
     first = await store.write(lambda work: work.events.append("1", "A", b"", NOW))
     await store.write(lambda work: work.events.ack(["1"], NOW))
@@ -242,7 +276,10 @@ async def test_rows_keep_their_version_behind_a_tombstone(store: Store) -> None:
 
 
 async def test_a_full_disk_is_said_and_healed(path: Path) -> None:
-    store = SqliteStore(path, clock, max_pages=60)
+    await SqliteStore(path, clock).close()
+    with closing(sqlite3.connect(path)) as file:
+        (pages,) = file.execute("PRAGMA page_count").fetchone()
+    store = SqliteStore(path, clock, max_pages=pages + 5)
     big = command("big", result=b"x" * 1_000_000, state=CommandState.DONE, finished_time=NOW)
     small = command("small")
     results = await asyncio.gather(
@@ -276,10 +313,10 @@ async def test_a_writer_shut_out_recovers_by_itself(path: Path) -> None:
 async def test_what_is_no_store_of_ours_is_refused(path: Path) -> None:
     await SqliteStore(path, clock).close()
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE metadata SET value = '99' WHERE name = 'schema_version'")
+    connection.execute("UPDATE alembic_version SET version_num = '0099'")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreTooNew, match="99"):
+    with pytest.raises(StoreTooNew, match="0099"):
         SqliteStore(path, clock)
     foreign = path.with_name("foreign.db")
     connection = sqlite3.connect(foreign)
@@ -322,3 +359,30 @@ asyncio.run(main())
         return len(rows)
 
     assert asyncio.run(look()) == 20
+
+
+async def test_what_people_have_said_about_watches(store: Store) -> None:
+    paused = WatchControl("orders", is_paused=True, note="换库", by="li@dba", since="2026-11-23T09:00:00+08:00")
+    await store.write(lambda work: work.watch_controls.put(WatchControl("orders", note="first")))
+    await store.write(lambda work: work.watch_controls.put(paused))
+    await store.write(lambda work: work.watch_controls.put(WatchControl("a_b%", reseed="1")))
+    assert await store.read(lambda work: work.watch_controls.get("orders")) == paused
+    assert await store.read(lambda work: work.watch_controls.get("none")) is None
+    found = await store.read(lambda work: work.watch_controls.all())
+    assert [(control.stream, control.waits) for control in found] == [("a_b%", True), ("orders", False)]
+
+
+async def test_which_of_many_orders_windows_have_told_of(store: Store) -> None:
+    notice = NoticeRow("n1", NoticeKind.CANCEL, b"p", "window/1", "0931", b"", NOW)
+    subjects = [SubjectRow("n1", f"order:T{number}", NoticeKind.CANCEL, NOW) for number in range(4)]
+
+    def unit(work: Transaction) -> None:
+        work.notices.add(notice, subjects)
+        work.notices.settle(replace(subjects[1], seen_time=NOW))
+        work.notices.settle(replace(subjects[2], given_up=True))
+
+    await store.write(unit)
+    asked = [f"order:T{number}" for number in range(1200)]  # more than one statement takes
+    found = await store.read(lambda work: set(work.notices.open_among(asked[1:])))
+    assert found == {"order:T3"}
+    assert await store.read(lambda work: set(work.notices.open_among([]))) == set()

@@ -28,9 +28,12 @@ from his_db.engine import SourceSettings
 from his_db.sample import WindowProgram
 from sync.clock import utc_now
 from sync.store import Transaction, open_store
+from tests.bounds import PATIENCE
 
 CASHIER = "0931"
-SOON = 10.0
+NO_REPORTS = "[report]\nenabled = false"
+"""For tests that count what waits in the outbox: the agent tells of each report that is due, at some hours of the day."""
+SOON = PATIENCE
 PROMISE = 5.0
 """Generous: the promise is 2 s, on a machine that does nothing else. The measured time is in the test's properties."""
 
@@ -168,13 +171,15 @@ def write_store(site: Site, unit: Callable[[Transaction], T]) -> T:
     return asyncio.run(write())
 
 
-def his160(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """``his160 …`` as a process of its own, to its end."""
+def his160(
+    *arguments: str, environ: Mapping[str, str] | None = None, seconds: float = PATIENCE
+) -> subprocess.CompletedProcess[str]:
+    """``his160 …`` as a process of its own, to its end, which must come within so many seconds."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "agent", *arguments],
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=seconds,
         check=False,
         env={**os.environ, **(environ or {})},
     )

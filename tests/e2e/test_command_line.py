@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from his160.v1 import event_pb2
 
+from agent.demo.site import SiteOptions
 from agent.version import VERSION
 from sync.clock import utc_now
 from sync.store import EventState
 from tests.e2e.site import (
     CASHIER,
+    NO_REPORTS,
     SOON,
     Bench,
     arrived,
@@ -31,7 +33,7 @@ from tests.e2e.site import (
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """One running site for this module."""
     folder: Path = tmp_path_factory.mktemp("cli")
-    with bench(folder, small_hospital("sqlite", folder), stock=2) as made:
+    with bench(folder, small_hospital("sqlite", folder), stock=3, options=SiteOptions(more=NO_REPORTS)) as made:
         yield made
 
 
@@ -50,6 +52,10 @@ def test_status(site: Bench, own: list[str]) -> None:
     for_people = his160("status", *own)
     assert for_people.returncode == 0
     assert "link:0" in for_people.stdout
+    twice = his160("top", "--count", "2", "--every", "0.3", *own)
+    assert twice.returncode == 0, twice.stderr
+    assert twice.stdout.count("link:0") == 2
+    assert "/s  calls:AgentService.GetStatus" in twice.stdout
 
 
 def test_call_at_the_agents_own_server_and_through_the_sandbox(site: Bench, own: list[str]) -> None:
@@ -72,7 +78,10 @@ def test_a_refused_call_says_why(site: Bench) -> None:
 
 def test_an_operation_without_mapping_is_unimplemented(site: Bench) -> None:
     target = ["--target", site.site.control_address, "--insecure"]
-    done = his160("call", "ReportService.ListReports", "{}", *target)
+    request = json.dumps(
+        {"request_id": "r1", "order_no": "T1", "credential": {"certificate_type": "01", "certificate_no": "x"}}
+    )
+    done = his160("call", "InsuranceService.QuoteInsurance", request, *target)
     assert done.returncode == 1
     assert "UNIMPLEMENTED OPERATION_NOT_MAPPED" in done.stderr
 
@@ -96,11 +105,37 @@ def test_a_dead_event_is_listed_and_sent_again(site: Bench) -> None:
     assert own_status(made).outbox_dead == 1
     retried = his160("outbox", "retry", event_id, *config)
     assert retried.returncode == 0, retried.stderr
-    stored = arrived(book, order, event_pb2.EVENT_KIND_CANCELLED, 2 * SOON)
+    stored = arrived(book, order, event_pb2.EVENT_KIND_CANCELLED, SOON)
     assert stored.event.event_id == event_id
     assert his160("outbox", "retry", "f" * 32, *config).returncode == 1
     acked = his160("outbox", "list", "--state", "acked", *config)
     assert event_id in acked.stdout
+
+
+def test_a_dead_event_is_shown_corrected_and_sent_with_the_same_id(site: Bench, tmp_path: Path) -> None:
+    config = ["--config", str(site.site.config)]
+    made, order, book = site.site, site.booked(), site.book()
+    made.client.fault(cut=True)
+    site.window.cancel_booking(order.his_id, operator=CASHIER)
+    until(lambda: own_status(made).outbox_pending == 1, "the event in the outbox")
+    event_id = his160("outbox", "list", "--state", "pending", *config).stdout.split()[1]
+    write_store(made, lambda transaction: transaction.events.bury(event_id, "refused", utc_now()))
+    made.client.fault()
+    made.wait_attached()
+    shown = his160("outbox", "show", event_id, *config)
+    content = json.loads(shown.stdout[: shown.stdout.rindex("}") + 1])
+    content["appointment_after"]["note"] = "核实后更正"
+    file = tmp_path / "event.json"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(json.dumps({**content, "order_no": "T-other"}), encoding="utf-8")
+    assert his160("outbox", "correct", event_id, "--file", str(wrong), "--note", "x", *config).returncode == 1
+    done = his160("outbox", "correct", event_id, "--file", str(file), "--note", "备注有误", *config)
+    assert done.returncode == 0, done.stderr
+    stored = arrived(book, order, event_pb2.EVENT_KIND_CANCELLED, SOON)
+    assert (stored.event.event_id, stored.event.appointment_after.note) == (event_id, "核实后更正")
+    assert "outbox.correct" in his160("audit", "show", *config).stdout
+    assert his160("outbox", "show", "f" * 32, *config).returncode == 1
 
 
 def test_check_and_version(site: Bench) -> None:

@@ -16,7 +16,7 @@ from agent.demo.site import NOTES
 from tests.e2e.site import SOON, his160, json_of, until, url_of
 from tests.servers import PostgresqlServer
 
-_NAMES = ["attach", *(step.name for step in STEPS), "books"]
+_NAMES = ["attach", *(step.name for step in STEPS), "report_R1", "report_D2", "books"]
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 def test_a_demo_that_stays_can_be_played_with_and_leaves_nothing_running(tmp_path: Path) -> None:
     demo = Child("demo", ["demo", "--small", "--stay", "--workdir", str(tmp_path / "site")], tmp_path / "logs")
     try:
-        demo.wait_line(lambda line: "Ctrl-C" in line, 40)
+        demo.wait_line(lambda line: "Ctrl-C" in line, SOON)
         children = [child for child in psutil.Process(demo.pid).children() if child.is_running()]
         assert len(children) == 2
         listed = his160("demo", "window", "--workdir", str(tmp_path / "site"), "list")
@@ -85,7 +85,7 @@ def test_a_demo_that_stays_can_be_played_with_and_leaves_nothing_running(tmp_pat
         assert json.loads((tmp_path / "site" / NOTES).read_text(encoding="utf-8"))["pack"] == "zebone"
         assert demo.running
         os.kill(demo.pid, signal.SIGTERM)
-        assert demo.wait(20) == 0
+        assert demo.wait(SOON) == 0
         until(lambda: not any(child.is_running() for child in children), "the end of its processes", SOON)
     finally:
         demo.stop()

@@ -12,6 +12,7 @@ from his160.v1 import appointment_pb2, common_pb2, event_pb2
 from agent.demo.hospital import Hospital
 from agent.demo.site import SiteOptions
 from agent.demo.story import request_id
+from tests.bounds import in_time
 from tests.e2e.site import (
     CASHIER,
     PROMISE,
@@ -43,7 +44,7 @@ def _prove(stored: sandbox_pb2.StoredEvent, before: str, after: str, seconds: fl
     assert event.mapping_revision
     assert not event.appointment_after.patient_name
     assert not event.appointment_after.take_no
-    assert seconds < PROMISE
+    assert in_time(seconds, PROMISE)
 
 
 def test_a_cancellation_at_the_window_arrives(running: Bench, measured: Measured) -> None:
@@ -70,7 +71,7 @@ def test_a_suspension_arrives_for_the_session_and_the_order(running: Bench, meas
     outcome = tell(story, "suspend")
     measured("seconds_from_commit_to_relay", story.seconds["suspend"])
     assert "SUSPENDED" in outcome.detail
-    assert story.seconds["suspend"] < PROMISE
+    assert in_time(story.seconds["suspend"], PROMISE)
     running.window.resume_schedule(story.paid.schedule_id, operator=CASHIER)
     resumed = arrived(story.book, story.paid, event_pb2.EVENT_KIND_RESUMED)
     assert resumed.event.appointment_after.state == common_pb2.APPOINTMENT_STATE_PAID
@@ -105,7 +106,8 @@ def test_a_walk_in_is_no_business_of_the_platform(running: Bench) -> None:
     running.window.refund(his_id, operator=CASHIER)
     running.window.cancel_booking(witness.his_id, operator=CASHIER)
     arrived(book, witness, event_pb2.EVENT_KIND_CANCELLED)
-    assert [item.event.order_no for item in book.events] == [witness.order_no]
+    told = [item.event for item in book.events if not item.event.HasField("report")]  # reports are due at some hours
+    assert [event.order_no for event in told] == [witness.order_no]
 
 
 def test_orders_of_other_channels_stay_in_the_hospital(running: Bench) -> None:
@@ -120,7 +122,8 @@ def test_orders_of_other_channels_stay_in_the_hospital(running: Bench) -> None:
     assert foreign > 0
     running.window.cancel_booking(witness.his_id, operator=CASHIER)
     arrived(book, witness, event_pb2.EVENT_KIND_CANCELLED)
-    assert [item.event.order_no for item in book.events] == [witness.order_no]
+    told = [item.event for item in book.events if not item.event.HasField("report")]  # reports are due at some hours
+    assert [event.order_no for event in told] == [witness.order_no]
 
 
 @pytest.mark.parametrize("same_id", [True, False], ids=["same request_id", "other request_id"])

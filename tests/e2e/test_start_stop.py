@@ -182,7 +182,7 @@ def test_a_second_signal_ends_at_once(
     agent = made.site.agent
     assert agent is not None
     agent.ask_to_stop()
-    assert agent.wait(3) == 130, agent.tail()
+    assert agent.wait(SOON) == 130, agent.tail()
     thread.join(SOON)
     assert len(outcome) == 1
     assert isinstance(outcome[0], CallFailed)

@@ -460,7 +460,7 @@ def test_winning_traps(winning: Sample) -> None:
     assert winning.one("SELECT count(*) FROM his.gh_yy_pbzbmx WHERE tzbz = 1 AND tzrq IS NOT NULL")
     assert winning.one("SELECT count(*) FROM his.gh_yy_sdk WHERE zt = 0 AND sxsj < '20261123'") == 1
     assert winning.one("SELECT count(*) FROM his.sf_brxxk WHERE sfzh LIKE '%x'") == 1
-    assert winning.one("SELECT count(*) FROM his.yy_config") == 4
+    assert winning.one("SELECT count(*) FROM his.yy_config") == 6
     assert winning.one(
         "SELECT count(*) FROM (SELECT 1 FROM his.vw_ghzdk WHERE jlzt = 0 GROUP BY pbmxid, ghhx HAVING count(*) > 1) d"
     )
@@ -551,7 +551,7 @@ def pay(sample: Sample, order_no: str, amount: object, trade: str = "") -> tuple
 
 
 def refund(sample: Sample, order_no: str, refund_no: str, amount: object) -> tuple[object, ...]:
-    return sample.call("usp_gh_thtf", 4, order_no, "", refund_no, amount, "jk160", "用户申请")
+    return sample.call("usp_gh_thtf", 4, order_no, "", "", refund_no, amount, "jk160", "用户申请")
 
 
 def test_book_pay_refund_by_procedures(winning: Sample) -> None:
@@ -625,11 +625,12 @@ def test_refund_refusals_of_winning(winning: Sample) -> None:
             ("UPDATE his.gh_ghzdk SET cfbz = 1 WHERE xh = :xh", -46),
             ("UPDATE his.sf_brjsk SET ybjszt = 1, ybje = 5 WHERE ghxh = :xh", -45),
             ("UPDATE his.sf_brjsk SET rjxh = 1 WHERE ghxh = :xh", -44),
+            ("UPDATE his.gh_ghzdk SET fzbz = 1 WHERE xh = :xh", -49),
         ]
     ):
         amount = submit(winning, f"16F{n}", schedule, people[n])[5]
         paid = pay(winning, f"16F{n}", amount)
-        winning.run("UPDATE his.yy_config SET config = '否' WHERE id = 'GH021'")
+        winning.run("UPDATE his.yy_config SET config = '否' WHERE id IN ('GH021', 'GH022')")
         winning.run(change, xh=paid[2])
         assert refund(winning, f"16F{n}", f"RF{n}", amount)[0] == code
     assert pay(winning, "16F9", amount)[0] == -20

@@ -1,7 +1,7 @@
 """Opt-in: SQL Server and Oracle on a server of yours. Their urls also add both to ``tests/conformance/test_engines.py``.
 
     HIS160_TEST_MSSQL_URL="mssql://sa:password@10.1.1.5:1433/master?driver=freetds" \\
-        python -m pytest tests/live tests/conformance/test_engines.py tests/conformance/test_packs.py -k "mssql or oracle"
+        python -m pytest tests/live tests/conformance/test_engines.py tests/conformance/packs -k "mssql or oracle"
 
 The account must be allowed to create databases (SQL Server) or users (Oracle); everything is made under a random name
 and dropped afterwards. Nothing of this has run where it was written: no such server could be had.
@@ -23,6 +23,7 @@ import pytest
 from his_db.engine import Engine, Fault, Parameter, ParameterKind, ProcedurePlan, Session
 from his_db.errors import HisBusy
 from his_db.source import engine_for
+from tests.bounds import PATIENCE
 from tests.engine_beds import Bed, opted_in_bed
 
 IN, OUT, INOUT, RETURN = ParameterKind.IN, ParameterKind.OUT, ParameterKind.INOUT, ParameterKind.RETURN
@@ -154,7 +155,7 @@ async def test_deadlock_is_busy(live: Live) -> None:
     def crossing(first: int, second: int) -> Callable[[Session], None]:
         def work(session: Session) -> None:
             session.run("UPDATE slot SET taken = 1 WHERE id = :i", {"i": first}, max_rows=1)
-            meet.wait(10)
+            meet.wait(PATIENCE)
             session.run("UPDATE slot SET taken = 1 WHERE id = :i", {"i": second}, max_rows=1)
 
         return work

@@ -1,4 +1,4 @@
-"""Opt-in: the sample HIS of SQL Server and of Oracle on a server of yours. ``tests/conformance/test_packs.py`` runs the packs on them.
+"""Opt-in: the sample HIS of SQL Server and of Oracle on a server of yours. ``tests/conformance/packs`` run the packs on them.
 
 Nothing of this has run where it was written. Without a server, ``tests/unit/samples`` reads what is sent.
 """

@@ -17,6 +17,7 @@ from his160.v1 import appointment_pb2, catalog_pb2
 from agent.config_place import packs_folder
 from agent.errors import explain, to_status
 from his_db.access import HisAccess
+from his_db.coalesce import Coalescer, Read
 from his_db.engine import Engine, Rows, Session
 from his_db.errors import (
     DeadlinePassed,
@@ -36,6 +37,7 @@ from his_db.registry import load_sample
 from his_db.sample import SMALL, hospital_now
 from his_db.slow_calls import SlowCalls, SlowCallSettings, SlowState
 from his_db.source import LaneSettings, LoadSettings, Source, engine_for, settings_from_url
+from tests.bounds import PATIENCE
 
 SLOTS = "CatalogService.ListSlots"
 DEPARTMENTS = "CatalogService.ListDepartments"
@@ -53,7 +55,7 @@ class Traced:
     def run(self, sql: str, values: Mapping[str, Any], *, max_rows: int) -> Rows:
         self._engine.statements.append(sql)
         self._engine.begun.release()
-        assert self._engine.gate.wait(20)
+        assert self._engine.gate.wait(PATIENCE)
         return self._inner.run(sql, values, max_rows=max_rows)
 
     def __getattr__(self, name: str) -> Any:
@@ -75,7 +77,7 @@ class TracedEngine:
 
     async def wait_begun(self, count: int = 1) -> None:
         for _ in range(count):
-            assert await asyncio.to_thread(self.begun.acquire, timeout=20)
+            assert await asyncio.to_thread(self.begun.acquire, timeout=PATIENCE)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -237,6 +239,63 @@ async def test_one_callers_deadline_and_departure_are_his_own(
     assert gone.cancelled()
     with pytest.raises(DeadlinePassed):
         await his.read(SLOTS, slots_of(schedule), deadline=clock.now - 1)
+
+
+async def test_a_crowd_is_answered_in_steps() -> None:
+    """Everybody who asks the same within a step gets an answer that began after he asked; one caller never waits."""
+    clock = Clock()
+    shared = Coalescer(clock=clock)
+    read = Read("mapping", b"request", "his", loose=False, keep=None)
+    begun: list[float] = []
+    gates: list[asyncio.Event] = []
+
+    async def work(begin: Callable[[], None]) -> catalog_pb2.ListSlotsResponse:
+        begin()
+        begun.append(clock.now)
+        gates.append(asyncio.Event())
+        await gates[-1].wait()
+        return catalog_pb2.ListSlotsResponse(next_page_token=str(len(begun)))
+
+    async def ask(count: int) -> list[asyncio.Task[Any]]:
+        tasks = [asyncio.ensure_future(shared.share(read, work, deadline=None)) for _ in range(count)]
+        await settled()
+        return tasks
+
+    async def alone() -> str:
+        (task,) = await ask(1)
+        gates[-1].set()
+        return str((await task).next_page_token)
+
+    assert [await alone() for _ in range(5)] == list("12345")  # one after the other: none is kept waiting
+    clock.now += 10
+    first = await ask(10)
+    assert len(begun) == 6
+    clock.now += 0.01
+    crowd = await ask(9)  # one running for ten, nine who wait: the tenth of them may still come
+    assert len(begun) == 6
+    gates[-1].set()
+    assert {(await task).next_page_token for task in first} == {"6"}
+    assert len(begun) == 6
+    crowd += await ask(10)  # as many as there were at once: nobody else is expected
+    assert len(begun) == 7
+    gates[-1].set()
+    assert {(await task).next_page_token for task in crowd} == {"7"}
+    clock.now += 0.01
+    late = await ask(1)
+    assert len(begun) == 7
+    async with asyncio.timeout(PATIENCE):  # nobody waits longer than the rest of a step
+        while len(begun) == 7:
+            await asyncio.sleep(0.01)
+        gates[-1].set()
+        assert (await late[0]).next_page_token == "8"
+    clock.now += 5
+    assert await alone() == "9"  # the crowd is forgotten
+
+
+async def settled() -> None:
+    """Let every task run as far as it can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 async def test_an_error_reaches_all_who_wait(his: GuardedHis, engine: TracedEngine) -> None:

@@ -26,6 +26,7 @@ from his_db.errors import (
     Overloaded,
 )
 from his_db.lane import Lane
+from tests.bounds import PATIENCE
 
 GRACE = timedelta(seconds=5)
 
@@ -142,11 +143,11 @@ class Blocker:
 
     def __call__(self, session: Session) -> str:
         self.entered.set()
-        assert self.go.wait(10)
+        assert self.go.wait(PATIENCE)
         return "done"
 
     async def inside(self) -> None:
-        assert await asyncio.to_thread(self.entered.wait, 10)
+        assert await asyncio.to_thread(self.entered.wait, PATIENCE)
 
 
 def query(session: Session) -> Any:
@@ -416,12 +417,12 @@ async def test_close_refuses_the_queue_and_breaks_what_hangs() -> None:
 
     def hang(session: Session) -> None:
         entered.set()
-        assert engine.aborted.wait(10)
+        assert engine.aborted.wait(PATIENCE)
         raise ScriptedError(Fault.LOST)
 
     lane = Lane("test", engine, workers=1, queue_limit=5, read_only=False)
     running = asyncio.create_task(lane.transact(hang))
-    assert await asyncio.to_thread(entered.wait, 10)
+    assert await asyncio.to_thread(entered.wait, PATIENCE)
     queued = asyncio.create_task(lane.run(query))
     await asyncio.sleep(0)
     await lane.close(timedelta(0))
@@ -504,3 +505,66 @@ async def test_sizes_are_checked() -> None:
     for sizes in ({"workers": 0, "queue_limit": 1}, {"workers": 1, "queue_limit": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             make("test", ScriptedEngine(), read_only=True, **sizes)
+
+
+async def test_results_without_news_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also behind one with news, or an error; and at once when nothing waits behind them."""
+    loop = asyncio.get_running_loop()
+    wakes: list[Any] = []
+    call = loop.call_soon_threadsafe
+    told: list[str] = []
+
+    def counted(work: Callable[..., Any], *rest: Any, **more: Any) -> asyncio.Handle:
+        if threading.current_thread().name.startswith("his160-"):
+            wakes.append(work)
+        return call(work, *rest, **more)
+
+    async def ask(name: str, *, news: bool) -> None:
+        await lane.run(query, news=lambda _: news)
+        told.append(name)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+    async with laned(ScriptedEngine(), queue_limit=50, clock=Clock()) as lane:
+        blocker = Blocker()
+        first = asyncio.create_task(lane.run(blocker))
+        await blocker.inside()
+        asked = [asyncio.create_task(ask(f"old {number}", news=False)) for number in range(20)]
+        await asyncio.sleep(0)
+        blocker.go.set()
+        while lane.stats().calls < 21:  # the loop gets no turn meanwhile, so nothing is told one by one by chance
+            pass
+        await asyncio.gather(first, *asked)
+        assert len(told) == 20
+        assert len(wakes) <= 2  # the blocker's, and one for twenty
+        await asyncio.wait_for(ask("alone", news=False), 10)
+        wakes.clear()
+        await asyncio.wait_for(ask("news", news=True), 10)
+        assert len(wakes) == 1
+
+
+async def test_a_result_without_news_does_not_wait_behind_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty milliseconds at most, and never when its own statement was long: the next may be as well."""
+    clock = Clock()
+    blockers = [Blocker() for _ in range(2)]
+
+    def long(session: Session) -> str:
+        clock.now += 1.0
+        return "long"
+
+    def short(session: Session) -> str:
+        clock.now += 0.0045
+        return "short"
+
+    async with laned(ScriptedEngine(), queue_limit=50, clock=clock) as lane:
+        for work, count in ((long, 1), (short, 6)):
+            before, behind = blockers.pop(), Blocker()
+            gate = asyncio.create_task(lane.run(before))
+            await before.inside()
+            asked = [asyncio.create_task(lane.run(work, news=lambda _: False)) for _ in range(count)]
+            last = asyncio.create_task(lane.run(behind))
+            await asyncio.sleep(0)
+            before.go.set()
+            await behind.inside()
+            await asyncio.wait_for(asyncio.gather(*asked), 10)  # though the last one is still under way
+            behind.go.set()
+            assert await asyncio.gather(gate, last) == ["done", "done"]

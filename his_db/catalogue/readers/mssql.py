@@ -89,6 +89,11 @@ STATEMENTS: Final[Mapping[str, str]] = {
         "SELECT r.name, r.error_message FROM sys.dm_exec_describe_first_result_set(:statement, NULL, 0) r "
         "ORDER BY r.column_ordinal"
     ),
+    "clock": "SELECT SYSUTCDATETIME()",
+    "delay": (
+        "WITH c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 50000000) "
+        "SELECT MAX(n) FROM c OPTION (MAXRECURSION 0)"
+    ),
     "charset_literal": f"SELECT N'{CHINESE}'",
     "charset_bind": "SELECT CAST(:words AS nvarchar(100))",
 }

@@ -51,6 +51,8 @@ STATEMENTS: Final[Mapping[str, str]] = {
         f"FROM information_schema.parameters WHERE specific_schema {_OURS} "
         "ORDER BY specific_schema, specific_name, ordinal_position"
     ),
+    "clock": "SELECT UTC_TIMESTAMP(6)",
+    "delay": "SELECT SLEEP(20)",
     "charset_literal": f"SELECT '{CHINESE}'",
     "charset_bind": "SELECT :words",
 }
@@ -84,8 +86,10 @@ class MysqlReader:
         lines = tuple(" | ".join("" if value is None else str(value) for value in row) for row in found.rows)
         if not {"table", "type", "key"} <= at.keys():
             return Plan(lines, (), ())
-        indexes = [str(row[at["key"]]) for row in found.rows if row[at["key"]]]
-        scans = [str(row[at["table"]]) for row in found.rows if row[at["type"]] == "ALL"]
+        # "<derived2>" and "<union1,2>" are made by the statement itself; their "key0" is no index of the HIS.
+        read = [row for row in found.rows if not str(row[at["table"]]).startswith("<")]
+        indexes = [(str(row[at["table"]]), str(row[at["key"]])) for row in read if row[at["key"]]]
+        scans = [str(row[at["table"]]) for row in read if row[at["type"]] == "ALL"]
         return Plan(lines, tuple(dict.fromkeys(indexes)), tuple(dict.fromkeys(scans)))
 
     def describe(self, session: Session, sql: str, values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -85,6 +85,8 @@ STATEMENTS: Final[Mapping[str, str]] = {
         "WHERE o.owner = SYS_CONTEXT('USERENV', 'SESSION_USER') "
         "AND o.object_type IN ('TABLE', 'VIEW', 'PROCEDURE', 'FUNCTION', 'PACKAGE')"
     ),
+    "clock": "SELECT SYS_EXTRACT_UTC(SYSTIMESTAMP) FROM dual",
+    "delay": "SELECT COUNT(*) FROM all_objects a, all_objects b, all_objects c",
     "charset_literal": f"SELECT '{CHINESE}' FROM dual",
     "charset_bind": "SELECT :words FROM dual",
 }

@@ -18,7 +18,7 @@ _OURS: Final = (
     "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%' "
     "AND n.nspname NOT LIKE 'pg\\_temp%'"
 )
-_INDEX: Final = re.compile(r"Index(?: Only)? Scan(?: Backward)? using (\S+)|Bitmap Index Scan on (\S+)")
+_INDEX: Final = re.compile(r"Index(?: Only)? Scan(?: Backward)? using (\S+) on (\S+)|Bitmap Index Scan on (\S+)")
 _SCAN: Final = re.compile(r"Seq Scan on (\S+)")
 
 STATEMENTS: Final[Mapping[str, str]] = {
@@ -83,6 +83,8 @@ STATEMENTS: Final[Mapping[str, str]] = {
         "LEFT JOIN pg_attrdef f ON f.oid = d.objid LEFT JOIN pg_class t ON t.oid = f.adrelid "
         f"WHERE c.relkind = 'S' AND {_OURS} ORDER BY 1, 2, 3"
     ),
+    "clock": "SELECT clock_timestamp() AT TIME ZONE 'UTC'",
+    "delay": "SELECT pg_sleep(20)",
     "charset_literal": f"SELECT '{CHINESE}'",
     "charset_bind": "SELECT CAST(:words AS text)",
 }
@@ -120,7 +122,7 @@ class PostgresqlReader:
     def explain(self, session: Session, sql: str, values: Mapping[str, Any]) -> Plan:
         """See the port."""
         lines = tuple(str(row[0]) for row in rows_of(session, f"EXPLAIN {sql}", values))
-        indexes = [match[1] or match[2] for line in lines for match in _INDEX.finditer(line)]
+        indexes = [(match[2] or "", match[1] or match[3]) for line in lines for match in _INDEX.finditer(line)]
         scans = [match[1] for line in lines for match in _SCAN.finditer(line)]
         return Plan(lines, tuple(dict.fromkeys(indexes)), tuple(dict.fromkeys(scans)))
 

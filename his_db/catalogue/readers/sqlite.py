@@ -14,8 +14,10 @@ from his_db.catalogue.model import Catalogue, Login
 from his_db.catalogue.reader import CHINESE, Plan, charset_answer, rows_of
 from his_db.engine import Session
 
-_INDEX: Final = re.compile(r"USING (?:COVERING )?INDEX (\S+)|USING (INTEGER PRIMARY KEY)")
-_SCAN: Final = re.compile(r"^SCAN (\S+)(?! USING)")
+_INDEX: Final = re.compile(
+    r"(?:SEARCH|SCAN) (\S+) USING (?:(?:PARTIAL )?(?:COVERING )?INDEX (\S+)|(INTEGER PRIMARY KEY))"
+)
+_SCAN: Final = re.compile(r"^SCAN (?!CONSTANT ROW)(\S+)")
 _COMMENTED: Final = re.compile(r"^\s*[\"`\[]?(\w+)[\"`\]]?\s[^\n]*?--\s*(.+)$", re.MULTILINE)
 
 STATEMENTS: Final[Mapping[str, str]] = {
@@ -36,6 +38,10 @@ STATEMENTS: Final[Mapping[str, str]] = {
     "indexes": (
         "SELECT '', m.name, i.name, i.\"unique\", c.name FROM sqlite_master m JOIN pragma_index_list(m.name) i "
         "JOIN pragma_index_info(i.name) c WHERE m.type = 'table' ORDER BY m.name, i.name, c.seqno"
+    ),
+    "clock": "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')",
+    "delay": (
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 50000000) SELECT max(n) FROM c"
     ),
     "charset_literal": f"SELECT '{CHINESE}'",
     "charset_bind": "SELECT :words",
@@ -81,7 +87,7 @@ class SqliteReader:
     def explain(self, session: Session, sql: str, values: Mapping[str, Any]) -> Plan:
         """See the port."""
         lines = tuple(str(row[3]) for row in rows_of(session, f"EXPLAIN QUERY PLAN {sql}", values))
-        indexes = tuple(match[1] or match[2] for line in lines for match in _INDEX.finditer(line))
+        indexes = tuple((match[1], match[2] or match[3]) for line in lines for match in _INDEX.finditer(line))
         return Plan(
             lines,
             tuple(dict.fromkeys(indexes)),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from google.type.date_pb2 import Date
 from google.type.timeofday_pb2 import TimeOfDay
-from his160.v1 import catalog_pb2, common_pb2, event_pb2, payment_pb2
+from his160.v1 import catalog_pb2, common_pb2, desk_pb2, event_pb2, payment_pb2
 
 from agent import cli
 from agent.commands.registry import COMMANDS, Entry, load
@@ -93,6 +93,49 @@ def test_certificates_that_are_not_there_are_1(tmp_path: Path, capsys: pytest.Ca
     assert "ca.pem" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a": ' * 100_000,
+        '{"page_size": ' + "9" * 5000 + "}",
+        '{"page_size": 1e400}',
+        '{"from_date": {"year": 1e99}}',
+        '{"department_id": "\\ud800"}',
+        '{"period": "\\ud800"}',
+        '{"\\ud800": 1}',
+        '{"from_date": [1]}',
+        "null",
+        "",
+    ],
+    ids=lambda text: text[:30],
+)
+def test_json_that_does_not_fit_is_said(text: str) -> None:
+    with pytest.raises(ContractJsonError) as caught:
+        from_json(text, catalog_pb2.ListSchedulesRequest)
+    assert str(caught.value).encode()  # it can be printed
+
+
+def test_the_request_of_a_call_may_stand_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As for `mapping preview`: what is read, and what is said of GBK and of a file that is not there."""
+    file = tmp_path / "请求.json"
+    arguments = ["call", "CatalogService.ListSlots", f"@{file}", "--target", "127.0.0.1:1", "--insecure"]
+    text = '{"schedule_id": "排班"}'
+    for raw in (text.encode(), b"\xef\xbb\xbf" + text.encode()):
+        file.write_bytes(raw)
+        assert cli.run(arguments) == 1  # it was read, and nobody is there
+        assert "UNAVAILABLE" in capsys.readouterr().err
+    file.write_bytes(text.replace("schedule_id", "schedule").encode())
+    assert cli.run(arguments) == 2
+    assert "ListSlotsRequest" in capsys.readouterr().err
+    file.write_bytes(text.encode("gbk"))
+    assert cli.run(arguments) == 2
+    assert "H102" in capsys.readouterr().err
+    file.unlink()
+    assert cli.run(arguments) == 2
+    assert "请求.json" in capsys.readouterr().err
+
+
 def test_a_bad_configuration_is_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.toml"
     file.write_text("[site]\n", encoding="utf-8")
@@ -111,6 +154,16 @@ def test_a_bad_mapping_is_78(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (tmp_path / "mappings" / "x.toml").write_text('schema = 1\noperation = "No.Such"\n', encoding="utf-8")
     assert cli.run(["check", "--config", str(tmp_path / "config.toml")]) == 78
     assert "x.toml:" in capsys.readouterr().err
+
+
+def test_a_mapping_folder_without_an_operation_is_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(CONFIG, encoding="utf-8")
+    (tmp_path / "mappings").mkdir()
+    assert cli.run(["check", "--config", str(config)]) == 78
+    assert "没有任何操作的映射" in capsys.readouterr().err
+    assert cli.run(["mapping", "check", "--config", str(config)]) == 78
+    assert "mappings:1:1: error H241" in capsys.readouterr().out
 
 
 def test_a_defect_is_1_and_tells_no_values(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,6 +251,30 @@ def test_short_forms_of_json() -> None:
 def test_json_that_does_not_fit(text: str) -> None:
     with pytest.raises(ContractJsonError):
         from_json(text, catalog_pb2.ListSchedulesRequest)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"note": "张三', "line 1 column 10: Unterminated string starting at"),
+        ('{"order_no": ["张三"]}', "field order_no"),
+        ('{"张三": 1}', "a field that is not there; there are request_id, order_no"),
+        ('{"张三": 1, "order_no": 5}', ""),
+        ('["张三"]', "an object"),
+    ],
+)
+def test_where_json_does_not_fit_is_told_without_what_it_says(text: str, place: str) -> None:
+    with pytest.raises(ContractJsonError) as caught:
+        from_json(text, desk_pb2.CancelOnSiteRequest)
+    assert caught.value.place.startswith(place)
+    assert "张三" not in caught.value.place
+
+
+def test_an_enum_that_is_not_there_is_not_repeated() -> None:
+    with pytest.raises(ContractJsonError) as caught:
+        from_json('{"slots": [{"state": "张三"}]}', catalog_pb2.ListSlotsResponse)
+    assert "张三" in str(caught.value)  # for whoever wrote it
+    assert caught.value.place == "field slots.state"
 
 
 def test_json_keeps_the_names_of_the_contract() -> None:

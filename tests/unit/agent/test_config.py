@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from agent import state_store
 from agent.bench_pki import make_bench_pki
 from agent.config import Settings, load_settings
 from agent.config_shape import SHAPE
+from agent.http_place import HttpPlace
 from his_db.document.located import load_document
 from his_db.document.problem import DocumentError
 from his_db.document.shape import Field, MapOf, Shape, TableOf
-from his_db.source import DEFAULT_LANES
+from his_db.source import DEFAULT_LANES, LaneSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = "p4ssw0rd-绝密"
@@ -38,6 +40,9 @@ insecure = true
 [delivery]
 sink = "pull"
 """
+
+
+PAY = '[source.pay]\nengine = "http"\ndatabase = "https://pay.example"\n'
 
 
 def load(tmp_path: Path, text: str, environ: dict[str, str] | None = None, *, files: bool = False) -> Settings:
@@ -74,13 +79,17 @@ def leaves(shape: Shape, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
             if not isinstance(field.shape, TableOf):
                 yield (*path, name), field
     elif isinstance(shape, MapOf) and isinstance(shape.value, TableOf):
-        yield from leaves(shape.value, (*path, "his"))
+        yield from leaves(shape.value, (*path, "windows" if path == ("drop",) else "his"))
 
 
-def test_the_reference_shows_every_setting_and_its_default() -> None:
-    document = load_document(ROOT / "config.toml")
+def test_the_reference_shows_every_setting_and_its_default(tmp_path: Path) -> None:
+    text = (ROOT / "config.toml").read_text(encoding="utf-8")
+    # A section that few sites have stands there as a comment.
+    optional = re.compile(r"^# \[drop\.windows\]\n(?:# .*\n)+", re.MULTILINE)
+    (tmp_path / "config.toml").write_text(optional.sub(lambda m: re.sub(r"(?m)^# ", "", m[0]), text), encoding="utf-8")
+    document = load_document(tmp_path / "config.toml")
     data = document.data
-    lines = (ROOT / "config.toml").read_text(encoding="utf-8").splitlines()
+    lines = (tmp_path / "config.toml").read_text(encoding="utf-8").splitlines()
     seen = 0
     for path, field in leaves(SHAPE):
         if path == ("source",):
@@ -103,7 +112,7 @@ def test_the_reference_shows_every_setting_and_its_default() -> None:
 def test_the_reference_explains_in_both_languages() -> None:
     text = (ROOT / "config.toml").read_text(encoding="utf-8")
     sections = re.findall(r"^\[", text, re.MULTILINE)
-    assert len(sections) == 12
+    assert len(sections) == 19
     assert len(re.findall(r"#.*[\u4e00-\u9fff].* / ", text)) > 30
 
 
@@ -119,6 +128,53 @@ def test_defaults_and_relative_paths(tmp_path: Path) -> None:
     assert settings.sources["his"].lanes == {}
     assert settings.log.file is None
     assert settings.limits.grace == timedelta(seconds=10)
+
+
+def test_the_store_in_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The url holds no password, the reference does; tools without the HIS's secrets have this one where they can."""
+    file = tmp_path / "config.toml"
+    file.write_text(GOOD + '\n[state]\nurl = "postgresql://a@db:5433/his160?sslmode=require"\npassword = "@env:PW"\n')
+    state = load_settings(file, {"PW": "p@ss/1"}, require_files=False, secrets=False).state
+    assert "p@ss" not in repr(state)
+    opened: list[str] = []
+    monkeypatch.setattr(state_store, "open_store", lambda place, clock, exclusive: opened.append(place))
+    state_store.open_state(state)
+    assert opened == ["postgresql://a:p%40ss%2F1@db:5433/his160?sslmode=require"]
+    assert load_settings(file, {}, require_files=False, secrets=False).state.password == ""
+    with pytest.raises(DocumentError):
+        load_settings(file, {}, require_files=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("postgresql://a:secret@db/his160", "H701"),
+        ("postgresql://db", "H708"),
+        ("postgresql:///his160", "H708"),
+        ("mysql://db/his160", "H708"),
+        ("postgresql://db:x/his160", "H708"),
+        ("nonsense", "H708"),
+    ],
+)
+def test_addresses_of_a_store_that_are_none(tmp_path: Path, url: str, code: str) -> None:
+    assert problems(tmp_path, GOOD + f'\n[state]\nurl = "{url}"\n')[0].endswith(code)
+
+
+def test_the_reference_shows_the_usual_lanes() -> None:
+    shown = load_document(ROOT / "config.toml").data["source"]["his"]["lanes"]
+    assert shown.keys() == DEFAULT_LANES.keys()
+    for name, usual in DEFAULT_LANES.items():
+        expected = {"workers": usual.workers, "queue_limit": usual.queue_limit}
+        if usual.statement_timeout is not None:
+            expected["statement_timeout"] = f"{usual.statement_timeout.total_seconds():g}s"
+        assert shown[name] == expected
+
+
+@pytest.mark.parametrize(("engine", "workers"), [("sqlite", 1), ("postgresql", 2), ("mysql", 2)])
+def test_the_engine_decides_what_a_lane_leaves_out(tmp_path: Path, engine: str, workers: int) -> None:
+    """SQLite has one writer at a time: a lane that names its queue only must not get two."""
+    text = GOOD.replace('"postgresql"', f'"{engine}"') + "[source.his.lanes]\nwrite = { queue_limit = 7 }\n"
+    assert load(tmp_path, text).sources["his"].lanes["write"] == LaneSettings(workers=workers, queue_limit=7)
 
 
 def test_lanes_differ_where_they_say_so(tmp_path: Path) -> None:
@@ -207,6 +263,12 @@ level = "loud"
         (('"@env:HIS_PASSWORD"', '"@file:none"'), ["7 H703"]),
         (('"@env:HIS_PASSWORD"', '"@credential:x"'), ["7 H703"]),
         (('"@env:HIS_PASSWORD"', '"@credential:../x"'), ["7 H702"]),
+        (('"pull"\n', '"pull"\n[insurance]\nmsgid_sequences = "4500-8999"\n'), []),
+        (('"pull"\n', '"pull"\n[insurance]\nmsgid_sequences = "4500-9000"\n'), ["16 H705"]),
+        (('"pull"\n', '"pull"\n[insurance]\nmsgid_sequences = "4500-4500"\n'), ["16 H705"]),
+        (('"pull"\n', '"pull"\n[insurance]\nmsgid_sequences = "all"\n'), ["16 H124"]),
+        (('"pull"\n', '"pull"\n' + PAY + 'options = { proxy = "http://10.1.1.1:3128" }\n'), []),
+        (('"pull"\n', '"pull"\n' + PAY + 'options = { proxy = "10.1.1.1:3128" }\n'), ["18 H708"]),
         (('"@env:HIS_PASSWORD"', f'"{SECRET}"'), ["7 H701"]),
         (('"@env:HIS_PASSWORD"', "12345"), ["7 H122"]),
         (('password = "@env:HIS_PASSWORD"\n', ""), []),
@@ -222,6 +284,44 @@ def test_problems(tmp_path: Path, change: tuple[str, str], expected: list[str] |
         assert problems(tmp_path, text)
     else:
         assert sorted(problems(tmp_path, text)) == sorted(expected)
+
+
+@pytest.mark.parametrize(("mappings", "is_apart"), [("mappings", False), (".", False), ("his-mappings", True)])
+def test_mappings_lie_apart_from_their_copies(tmp_path: Path, mappings: str, is_apart: bool) -> None:
+    text = GOOD.replace('path = "mappings"', f'path = "{mappings}"') + '\n[state]\npath = "agent.db"\n'
+    if is_apart:
+        load(tmp_path, text)
+    else:
+        assert [code.split()[1] for code in problems(tmp_path, text)] == ["H714"]
+
+
+@pytest.mark.parametrize(
+    ("source", "codes"),
+    [
+        ('engine = "http", database = "https://api.mch.weixin.qq.com"', []),
+        ('engine = "http", database = "/", options = { base_url = "http://10.1.2.3:8443/his" }', []),
+        ('engine = "http", database = "/his", host = "10.1.2.3"', []),
+        ('engine = "http", database = "/his"', ["H705"]),
+        ('engine = "mysql", database = "mysql://10.1.2.3/his"', ["H705"]),
+    ],
+)
+def test_an_interface_over_http_says_where_it_is(tmp_path: Path, source: str, codes: list[str]) -> None:
+    text = GOOD + "".join(f"\n{line}" for line in ("[source.pay]", *source.split(", ")))
+    if codes:
+        assert [code.split()[1] for code in problems(tmp_path, text)] == codes
+    else:
+        assert load(tmp_path, text).sources["pay"].settings.engine == "http"
+
+
+def test_call_backs_are_off_and_need_a_certificate(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD).payment_notify is None
+    plain = "\n[payment_notify]\nenabled = true\ninsecure = true\n"
+    found = load(tmp_path, GOOD + plain).payment_notify
+    assert found == HttpPlace("127.0.0.1", 50163)
+    assert [code.split()[1] for code in problems(tmp_path, GOOD + plain.replace("insecure = true\n", ""))] == [
+        "H705"
+    ] * 2
+    assert [code.split()[1] for code in problems(tmp_path, GOOD + plain + 'listen = "anywhere"\n')] == ["H708"]
 
 
 def test_reload_and_guard_settings(tmp_path: Path) -> None:

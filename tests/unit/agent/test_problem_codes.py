@@ -11,6 +11,7 @@ from agent import problem_codes as of_agent
 from his_db.document import problem_codes as of_files
 from his_db.mapping import finding as of_mappings
 from his_db.workbench import codes as of_workbench
+from tests.source_tree import tree_of
 
 ROOT = Path(__file__).resolve().parents[3]
 TABLES = {
@@ -24,7 +25,7 @@ CODE = re.compile(r"H\d{3}")
 
 def codes_in(path: Path) -> set[str]:
     """Codes that stand in the file as texts of their own."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
     return {text for text in texts if isinstance(text, str) and CODE.fullmatch(text)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from agent.status import ComponentState, Counts, StatusBoard, worst
 from agent.supervisor import Supervisor
 from sync.clock import utc_now
 from sync.store import StoreUnavailable, open_store
+from tests.bounds import PATIENCE
 
 OK, DEGRADED, DOWN = agent_pb2.HEALTH_OK, agent_pb2.HEALTH_DEGRADED, agent_pb2.HEALTH_DOWN
 
@@ -82,7 +83,7 @@ async def test_jobs_run_and_survive_failure(caplog: pytest.LogCaptureFixture) ->
     every = timedelta(milliseconds=20)
     jobs = Jobs([Job("sometimes", every, sometimes, first=timedelta(0))], board=states, figures=figures)
     jobs.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while figures.value("job_runs:sometimes") < 2:
             await asyncio.sleep(0.01)
     jobs.stop()
@@ -107,11 +108,135 @@ async def test_a_slow_job_does_not_run_twice_at_once() -> None:
     jobs = Jobs([Job("slow", timedelta(milliseconds=10), slow)], board=board(), figures=figures)
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     jobs.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while figures.value("job_runs:slow") < 2:
             await asyncio.sleep(0.01)
     jobs.stop()
     assert most == 1
+
+
+class SettableClock(datetime):
+    """The clock that APScheduler reads, with a hand on it."""
+
+    moved = timedelta(0)
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + cls.moved
+
+
+@pytest.mark.parametrize("moved", [timedelta(hours=-3), timedelta(days=-400), timedelta(seconds=-40)])
+async def test_a_clock_that_is_set_back_does_not_stop_the_jobs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, moved: timedelta
+) -> None:
+    monkeypatch.setattr("apscheduler.schedulers.base.datetime", SettableClock)
+    monkeypatch.setattr(SettableClock, "moved", timedelta(0))
+    figures = Figures()
+    ran = asyncio.Event()
+
+    async def run() -> None:
+        ran.set()
+
+    every = [Job("often", timedelta(milliseconds=10), run), Job("seldom", timedelta(hours=1), run)]
+    jobs = Jobs(every, board=board(), figures=figures, clock=lambda: SettableClock.now(UTC))
+
+    def left(name: str) -> timedelta:
+        due: datetime = jobs._scheduler.get_job(name).next_run_time
+        return due - SettableClock.now(UTC)
+
+    jobs.start()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await ran.wait()
+        before = left("seldom")
+        SettableClock.moved = moved
+        assert left("often") > -moved - timedelta(seconds=5)  # it would stand still for so long
+        jobs.look_at_clock()
+        ran.clear()
+        async with asyncio.timeout(PATIENCE):
+            await ran.wait()
+        assert before - timedelta(seconds=30) < left("seldom") <= before
+        assert figures.value("clock_set_back") == 1
+        assert f"set back by {-moved.total_seconds():.0f} s" in caplog.text
+        jobs.look_at_clock()  # told once
+        assert figures.value("clock_set_back") == 1
+    finally:
+        jobs.stop()
+
+
+async def test_a_clock_that_is_set_forward_lets_everything_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apscheduler.schedulers.base.datetime", SettableClock)
+    monkeypatch.setattr(SettableClock, "moved", timedelta(0))
+    figures = Figures()
+    ran = asyncio.Event()
+
+    async def run() -> None:
+        ran.set()
+
+    jobs = Jobs(
+        [Job("seldom", timedelta(hours=1), run)], board=board(), figures=figures, clock=lambda: SettableClock.now(UTC)
+    )
+    jobs.start()
+    try:
+        SettableClock.moved = timedelta(hours=5)
+        jobs.look_at_clock()
+        jobs._scheduler.wakeup()  # its own timer would come after an hour of passing time at the latest
+        async with asyncio.timeout(PATIENCE):
+            await ran.wait()
+        assert figures.value("clock_set_back") == 0
+        due: datetime = jobs._scheduler.get_job("seldom").next_run_time
+        assert timedelta(0) < due - SettableClock.now(UTC) <= timedelta(hours=1)
+    finally:
+        jobs.stop()
+
+
+async def test_the_jobs_look_at_the_clock_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.jobs._CLOCK_EVERY", 0.01)
+    looked = asyncio.Event()
+    reads = iter([datetime(2026, 3, 2, 9, 0, tzinfo=UTC)] * 2)
+
+    def clock() -> datetime:
+        """Nine o'clock at the start, then eight."""
+        found = next(reads, None)
+        if found is None:
+            looked.set()
+            return datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+        return found
+
+    async def run() -> None:
+        return
+
+    figures = Figures()
+    jobs = Jobs([Job("seldom", timedelta(days=9999), run)], board=board(), figures=figures, clock=clock)
+    jobs.start()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await looked.wait()
+            while not figures.value("clock_set_back"):
+                await asyncio.sleep(0)
+    finally:
+        jobs.stop()
+    assert jobs._clock_watch is None
+
+
+async def test_a_slow_job_keeps_no_other_of_its_rhythm() -> None:
+    never = asyncio.Event()
+    quick: asyncio.Queue[int] = asyncio.Queue()
+
+    async def run() -> None:
+        quick.put_nowait(1)
+
+    async def slow() -> None:
+        await never.wait()
+
+    every = timedelta(milliseconds=10)
+    jobs = Jobs([Job("slow", every, slow), Job("quick", every, run)], board=board(), figures=Figures())
+    jobs.start()
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(3):
+            await quick.get()
+    never.set()
+    jobs.stop()
 
 
 async def test_one_snapshot() -> None:
@@ -164,11 +289,11 @@ async def test_the_first_signal_stops_and_the_second_ends() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with StopRequests(exit_now=exits.append) as requests:
         signal.raise_signal(signal.SIGTERM)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await requests.asked.wait()
         assert exits == []
         signal.raise_signal(signal.SIGINT)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not exits:
                 await asyncio.sleep(0.01)
         assert exits == [EXIT_AT_ONCE]
@@ -180,7 +305,7 @@ async def test_the_console_of_windows_waits_for_the_stop() -> None:
     assert requests._closing(0) is False  # Ctrl-C comes as a signal
     requests._ended.set()
     assert await asyncio.to_thread(requests._closing, 2) is True
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await requests.asked.wait()
 
 
@@ -190,7 +315,7 @@ async def test_certificates_are_watched(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(
         """
 site.code = "1"
-mapping.path = "."
+mapping.path = "pack:zebone"
 source.his = { engine = "sqlite", database = "x" }
 server = { enabled = true, certificate = "agent.pem", key = "agent.key", client_ca = "ca.pem" }
 delivery.sink = "pull"
@@ -208,7 +333,7 @@ delivery.sink = "pull"
     now = datetime.now(UTC)
     figures = Figures()
     keeping = Housekeeping(settings, Sweeper(), store, lambda: now, figures)
-    assert {job.name for job in keeping.jobs()} == {"sweep", "prune", "certificates"}
+    assert {job.name for job in (*keeping.jobs(), *keeping.site_jobs())} == {"sweep", "prune", "certificates"}
 
     async def look() -> tuple[int, str]:
         await keeping.check_certificates()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
 import shutil
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -35,12 +37,14 @@ from his_db.sample import SMALL, hospital_now
 from his_db.source import Source, settings_from_url
 from his_db.workbench.revisions import Revisions
 from his_db.workbench.site import Site
+from sync.watch_control import WatchControl
 from sync.watcher import WatcherStatus
+from tests.bounds import PATIENCE
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
 PACK = packs_folder() / "zebone" / "mappings"
 DEPARTMENTS = Path("catalog/list_departments.toml")
-WAIT = 20
+WAIT = PATIENCE
 
 
 @pytest.fixture
@@ -241,6 +245,34 @@ async def test_a_folder_that_goes_and_comes(bench: Bench) -> None:
     assert not bench.switched
 
 
+async def test_a_folder_without_an_operation_is_refused(bench: Bench, tmp_path: Path) -> None:
+    """Emptied by mistake, or only the files of operations gone: what runs stays, also over a restart."""
+    good = bench.started.generation.revision
+    for name in (DEPARTMENTS, Path("watch/schedules.toml"), Path("codes/period.toml")):
+        (bench.folder / name).unlink()
+        await bench.look()
+        assert not bench.switched
+        assert not bench.judge.tried
+        assert bench.component == (agent_pb2.HEALTH_DEGRADED, "candidate refused: 1 problem, first mappings:1:1 H241")
+        assert "没有任何操作的映射" in bench.shelf.refused_file.read_text(encoding="utf-8")
+    again = Bench(bench.folder, tmp_path / "state" / "mappings")
+    assert again.started.generation.revision == good
+    assert again.component[1].startswith("started with the last good mappings; candidate refused: 1 problem")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+async def test_a_file_name_in_gbk_is_refused(bench: Bench) -> None:
+    file = bench.folder / os.fsdecode("门诊.toml".encode("gbk"))
+    file.write_bytes((bench.folder / DEPARTMENTS).read_bytes())
+    await bench.look()
+    assert not bench.switched
+    assert bench.figures.value("reload_defects") == 0
+    assert bench.component == (agent_pb2.HEALTH_DEGRADED, "candidate refused: 1 problem, first 门诊.toml:1:1 H100")
+    file.unlink()
+    await bench.look()
+    assert bench.component == (agent_pb2.HEALTH_OK, "")
+
+
 async def test_the_canary_refuses(bench: Bench) -> None:
     bench.judge.verdict = (Problem(Place("watch schedules", 1, 1), "H590", "fails", "失败"),)
     bench.edit("schema = 1", "schema = 1\n# better")
@@ -388,39 +420,42 @@ def test_the_revision_of_a_folder_is_the_loader_s(bench: Bench, tmp_path: Path) 
     assert revision_of(tmp_path / "none") == ""
 
 
-async def test_the_revisions_are_shown_where_they_differ(bench: Bench) -> None:
+async def test_the_revisions_are_always_shown(bench: Bench) -> None:
     first = bench.started.generation.revision
-    assert bench.revisions == f"running {first}"
+    assert bench.revisions == f"running {first}, folder {first}, published -"
     assert publish(bench) == first
     bench.judge.verdict = (Problem(Place("watch schedules", 1, 1), "H590", "fails", "失败"),)
     bench.edit("schema = 1", "schema = 1\n# better")
     await bench.look()
     second = compiled(bench.folder).revision
-    assert bench.revisions == f"running {first}, folder {second}"
+    assert bench.revisions == f"running {first}, folder {second}, published {first}"
     bench.judge.verdict = ()
     bench.reloader.changed()
     await bench.look()
-    assert bench.revisions == f"running {second}, published {first}"
+    assert bench.revisions == f"running {second}, folder {second}, published {first}"
 
 
 async def test_only_what_is_published_runs(bench: Bench, tmp_path: Path) -> None:
     first = publish(bench)
     bench = Bench(bench.folder, tmp_path / "state" / "mappings", "published")
-    assert (bench.component, bench.revisions) == ((agent_pb2.HEALTH_OK, ""), f"running {first}")
+    assert (bench.component, bench.revisions) == (
+        (agent_pb2.HEALTH_OK, ""),
+        f"running {first}, folder {first}, published {first}",
+    )
     bench.edit("schema = 1", "schema = 1\n# better")
     second = compiled(bench.folder).revision
     await bench.look()
     assert not bench.judge.tried
     assert bench.component == (agent_pb2.HEALTH_OK, "")
-    assert bench.revisions == f"running {first}, folder {second}"
+    assert bench.revisions == f"running {first}, folder {second}, published {first}"
     assert publish(bench) == second
     await bench.look()
     assert [item.revision for item in bench.switched] == [second]
-    assert bench.revisions == f"running {second}"
+    assert bench.revisions == f"running {second}, folder {second}, published {second}"
     Revisions(tmp_path / "state").rollback(author="李工", note="回退")
     await bench.look()
     assert [item.revision for item in bench.switched] == [second, first]
-    assert bench.revisions == f"running {first}, folder {second}"
+    assert bench.revisions == f"running {first}, folder {second}, published {first}"
     shutil.rmtree(bench.folder)
     again = Bench(bench.folder, tmp_path / "state" / "mappings", "published")
     assert again.started.generation.revision == first  # the folder is not needed
@@ -648,6 +683,11 @@ class FakeWatcher:
         self.status = WatcherStatus(name)
         self.ended = asyncio.Event()
         self.woken = 0
+        self.obeyed: list[object] = []
+
+    def obey(self, control: object) -> bool:
+        self.obeyed.append(control)
+        return False
 
     async def run(self) -> None:
         await self.ended.wait()
@@ -667,7 +707,10 @@ async def test_watchers_follow_the_mappings() -> None:
 
     supervisor = Supervisor()
     watchers = Watchers(make, supervisor)  # type: ignore[arg-type]
+    watchers.obey([WatchControl("schedules", is_paused=True)])
     await watchers.follow(["orders", "schedules"])
+    assert made["orders"].obeyed == [None]  # before its first look
+    assert made["schedules"].obeyed == [WatchControl("schedules", is_paused=True)]
     watching = asyncio.create_task(supervisor.watch(asyncio.Event()))
     await watchers.follow(["schedules", "more"])
     assert made["orders"].ended.is_set()

@@ -10,6 +10,7 @@ import pytest
 from his_db.document import problem as problem_module
 from his_db.document.problem import DocumentError, Place, Problem, Problems, Severity
 from his_db.document.problem_codes import CODES
+from tests.source_tree import tree_of
 
 PLACE = Place("mappings/a.toml", 3, 5)
 FULL = Problem(
@@ -92,7 +93,7 @@ def test_every_code_in_the_package_is_in_the_table_and_used() -> None:
     for path in folder.glob("*.py"):
         if path.name in {"problem.py", "problem_codes.py"}:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"H\d{3}", node.value):
                 used.add(node.value)
     assert used <= set(CODES)

@@ -125,16 +125,19 @@ def test_a_number_python_refuses_to_convert() -> None:
     cut=st.integers(0, 3),
     added=st.text(alphabet="\"'[]{}=,.#\\\n ，“”：号a1-", max_size=3),
 )
-def test_any_damage_gives_one_problem_inside_the_file(at: int, cut: int, added: str) -> None:
+def test_any_damage_gives_problems_inside_the_file(at: int, cut: int, added: str) -> None:
     text = SAMPLE[:at] + added + SAMPLE[at + cut :]
     try:
         document = parse_document(text, "f")
     except DocumentError as error:
-        (problem,) = error.problems
-        assert problem.message_zh
         lines = text.split("\n")
-        assert 1 <= problem.place.line <= len(lines)
-        assert 1 <= problem.place.column <= len(lines[problem.place.line - 1]) + 1
+        assert error.problems
+        for problem in error.problems:
+            assert problem.message_zh
+            assert 1 <= problem.place.line <= len(lines)
+            assert 1 <= problem.place.column <= len(lines[problem.place.line - 1]) + 1
+        places = [problem.place.line for problem in error.problems]
+        assert len(set(places)) == len(places)
     else:
         for key in document.data:
             assert (key,) in document.positions.keys

@@ -8,6 +8,8 @@ import struct
 import threading
 from collections.abc import Iterator
 
+from tests.bounds import PATIENCE
+
 
 def _refusal(code: int) -> bytes:
     """A TNS REFUSE packet, as a real listener sends it for ORA-``code``."""
@@ -44,6 +46,6 @@ def listening(manner: str | int) -> Iterator[int]:
         with contextlib.suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)
         server.close()
-        thread.join(5)
+        thread.join(PATIENCE)
         for client in held:
             client.close()

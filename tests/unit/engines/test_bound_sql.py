@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from his_db.bound_sql import BoundSql, bind_numbers, bind_places, reads_only
-from his_db.held_connection import CallError
+from his_db.bound_sql import SCANNERS, BoundSql, bind_numbers, bind_places, reads_only
+from his_db.held_connection import CallError, compile_statement
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,39 @@ def test_writes(engine: str) -> None:
         "SET IDENTITY_INSERT t ON",
     ):
         assert not reads_only(sql, engine), sql
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (
+            "SELECT :a, x::text, :b::int, ':no', \":no\" -- :no\n",
+            "SELECT %(a)s, x::text, %(b)s::int, ':no', \":no\" -- :no\n",
+        ),
+        (
+            "SELECT E'\\':no', $$ :no $$, $t$ :no $t$, :a /* :no */",
+            "SELECT E'\\':no', $$ :no $$, $t$ :no $t$, %(a)s /* :no */",
+        ),
+        ("SELECT 7 % :a, '5%', c LIKE '%x:no'", "SELECT 7 %% %(a)s, '5%%', c LIKE '%%x:no'"),
+        ("SELECT f(a := :a), :1, \\:b", "SELECT f(a := %(a)s), :1, \\:b"),
+        ("SELECT :姓名 WHERE 门诊号 = :门诊号", "SELECT %(姓名)s WHERE 门诊号 = %(门诊号)s"),
+    ],
+)
+def test_names(sql: str, expected: str) -> None:
+    assert compile_statement(sql, "pyformat").sql == expected
+    assert compile_statement(sql, "named").sql == sql
+
+
+def test_names_follow_the_quoting_of_the_engine() -> None:
+    sql = "SELECT 5--:a, 'it\\'s :no', `b:no` # :no\n, :b % 2"
+    done = compile_statement(sql, "pyformat", scanner=SCANNERS["mysql"])
+    assert done.sql == "SELECT 5--%(a)s, 'it\\'s :no', `b:no` # :no\n, %(b)s %% 2"
+
+
+def test_a_test_for_null_gets_a_typed_bind_of_its_own() -> None:
+    done = compile_statement("WHERE :a IS NULL OR b = :a AND :c is not null", "pyformat", typed_null_test="boolean")
+    assert done.sql == (
+        "WHERE CAST(%(a__isnull)s AS boolean) IS NULL OR b = %(a)s AND CAST(%(c__isnull)s AS boolean) is not null"
+    )
+    assert done.null_tests == ("a", "c")
+    assert done.values({"a": None, "c": 5}) == {"a": None, "c": 5, "a__isnull": None, "c__isnull": True}

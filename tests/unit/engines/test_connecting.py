@@ -14,6 +14,7 @@ import pytest
 from his_db.engine import Fault, SourceSettings
 from his_db.held_connection import CallError
 from his_db.source import engine_for
+from tests.bounds import PATIENCE, in_time
 from tests.unit.engines.listeners import listening
 
 CASES = [
@@ -57,12 +58,12 @@ def test_listener_in_trouble(engine: str, options: dict[str, str], manner: str) 
             made, error, seconds = refused(engine, port, **options)
         for thread in threading.enumerate():
             if thread.name == "his160-connect":
-                thread.join(5)  # the one that was given up ends when the listener does
+                thread.join(PATIENCE)  # the one that was given up ends when the listener does
         gc.collect()
     assert made.classify(error, sent=False) is Fault.CONNECT
     assert made.describe(error)
     assert "geheim" not in made.describe(error)
-    assert seconds < 8
+    assert in_time(seconds, 8)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -107,8 +110,12 @@ def test_a_session(connection: Connection) -> None:
 
 @pytest.mark.parametrize(
     ("code", "fault"),
-    [(-6403, Fault.DEADLOCK), (-6602, Fault.CONSTRAINT), (-2106, Fault.SCHEMA), (-2007, Fault.SYNTAX),
-     (-70065, Fault.LOST), (-70099, Fault.LOST), (-20001, Fault.CONSTRAINT), (-1, Fault.OTHER)],
+    [(-6403, Fault.DEADLOCK), (-7067, Fault.DEADLOCK), (-7184, Fault.DEADLOCK), (-6407, Fault.LOCK_TIMEOUT),
+     (-6602, Fault.CONSTRAINT), (-6609, Fault.CONSTRAINT), (-2106, Fault.SCHEMA), (-2111, Fault.SCHEMA),
+     (-2119, Fault.SCHEMA), (-2207, Fault.SCHEMA), (-2007, Fault.SYNTAX), (-5504, Fault.RIGHTS), (-5515, Fault.RIGHTS),
+     (-2501, Fault.CONNECT), (-70028, Fault.CONNECT), (-6010, Fault.LOST), (-70019, Fault.LOST), (-70022, Fault.LOST),
+     (-70065, Fault.LOST), (-70118, Fault.LOST), (-70005, Fault.DATA), (-6108, Fault.DATA), (-6506, Fault.READ_ONLY),
+     (-7049, Fault.TIMEOUT), (-6515, Fault.TIMEOUT), (-20001, Fault.CONSTRAINT), (-1, Fault.OTHER)],
 )  # fmt: skip
 def test_numbers(connection: Connection, code: int, fault: Fault) -> None:
     engine = DmEngine(SETTINGS)
@@ -123,3 +130,44 @@ def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dmPython", None)
     with pytest.raises(CallError, match="pip install dmPython"):
         DmEngine(SETTINGS)
+
+
+def test_a_refused_login_of_dmpython_2_5_is_found_behind_its_system_error(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = DmEngine(SETTINGS)
+    refusals: list[BaseException | None] = [DmError(SimpleNamespace(code=-2501, message="张三")), None]
+
+    def connect(**_: Any) -> Any:
+        error = SystemError("<class 'dmPython.Connection'> returned a result with an exception set")
+        error.__context__ = refusals.pop(0)
+        raise error
+
+    monkeypatch.setattr(sys.modules["dmPython"], "connect", connect)
+    with pytest.raises(DmError) as refused:
+        engine.open(read_only=True)
+    assert engine.classify(refused.value, sent=False) is Fault.CONNECT
+    assert engine.describe(refused.value) == "CODE -2501 user name or password refused"
+    with pytest.raises(CallError, match="does not say why"):
+        engine.open(read_only=True)
+
+
+def test_the_encryption_library_that_is_not_found_is_explained(connection: Connection) -> None:
+    error = DmError(SimpleNamespace(code=-70089, message=""))
+    assert "LD_LIBRARY_PATH" in DmEngine(SETTINGS).describe(error)
+
+
+def test_the_real_driver_against_ports_that_do_not_answer() -> None:
+    """dmPython itself, where it is installed (`pip install dmPython`): its arguments, its errors."""
+    pytest.importorskip("dmPython")
+    with socket.socket() as silent, socket.socket() as closed:
+        for listener in (silent, closed):
+            listener.bind(("127.0.0.1", 0))
+        silent.listen()
+        for port, code in ((closed.getsockname()[1], -70028), (silent.getsockname()[1], -70019)):
+            engine = DmEngine(replace(SETTINGS, host="127.0.0.1", port=port, connect_timeout=timedelta(seconds=2)))
+            with pytest.raises(engine.driver_errors) as refused:
+                engine.open(read_only=True)
+            assert f"CODE {code} " in engine.describe(refused.value)
+            assert engine.classify(refused.value, sent=False) is Fault.CONNECT
+            engine.dispose()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +269,65 @@ def test_a_session_sends_what_it_should(scripted: Any) -> None:
     engine.dispose()
 
 
+WAYS = {
+    "freetds": (ms, {"autocommit": True, "timeout": 5}),
+    "msodbcsql": (ms, {"autocommit": True, "timeout": 5}),
+    "mssql-python": (lambda state, text, number: mp(state, text), {"autocommit": True, "timeout": 2}),
+}
+
+
+@pytest.mark.parametrize("driver", list(WAYS))
+def test_the_same_is_sent_by_each_of_the_three_drivers(monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
+    """One batch for OUT and RETURN, every set drained, the same statements around it, the driver's own errors understood."""
+    pytest.importorskip("mssql_python" if driver == "mssql-python" else "pyodbc")
+    error, connects = WAYS[driver]
+    names = tuple(f"his160_{name}" for name in ("2", "r", "4", "5"))
+    sets = [
+        Set(changed=1),
+        Set(("F", "msg"), [("F", "号已满")]),
+        Set(names, [(7, -1, "已被锁定", None)]),
+        Set(changed=0),
+    ]
+
+    def answers(sql: str) -> Answer:
+        if "EXEC" in sql:
+            return sets
+        return [error("40001", DEADLOCK, 1205)] if "UPDATE" in sql else [Set()]
+
+    monkeypatch.setattr(mssql, "_installed", lambda: ["FreeTDS", "ODBC Driver 18 for SQL Server"])
+    engine = mssql.MssqlEngine(replace(SETTINGS, options={"driver": driver}))
+    connection = ScriptedConnection(answers)
+    given: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def connect(*arguments: Any, **options: Any) -> ScriptedConnection:
+        given.append((arguments, options))
+        return connection
+
+    monkeypatch.setattr(engine._module, "connect", connect)
+    session = engine.open(read_only=False, statement_timeout=timedelta(milliseconds=1500))
+    ((text,), options) = given[0]
+    assert ("FreeTDS" in text, "ODBC Driver 18" in text) == (driver == "freetds", driver == "msodbcsql")
+    assert {name: options[name] for name in connects} == connects
+    assert options.get("attrs_before") == ({103: 5} if driver == "mssql-python" else None)
+    connection.log.clear()
+    session.begin()
+    result = session.call(PLANS["lock"], {"@hyid": "S1", "ddh": "T1", "@xh": 6}, max_rows=5)
+    assert result.out == {"@xh": 7, "@rc": -1, "@msg": "已被锁定", "@je": None}
+    assert [rows.columns for rows in result.sets] == [("F", "msg")]
+    with pytest.raises(engine.driver_errors) as caught:
+        session.run("UPDATE t SET a = :a WHERE b = :b", {"a": "张三", "b": "B1"}, max_rows=1)
+    assert engine.classify(caught.value, sent=True) is Fault.DEADLOCK
+    session.rollback()
+    sent = [entry[1:] for entry in connection.log if entry[0] == "execute"]
+    assert sent[0][0] == "BEGIN TRANSACTION"
+    assert sent[1][0] == batch_for(PLANS["lock"]).sql
+    assert sent[2] == ("UPDATE t SET a = ? WHERE b = ?", ["张三", "B1"])
+    assert sent[3][0] == "IF @@TRANCOUNT > 0 ROLLBACK TRANSACTION"
+    session.close()
+    assert connection.closed
+    engine.dispose()
+
+
 def test_stray_sets_are_skipped_by_shape(scripted: Any) -> None:
     """Counts without rows, a debugging SELECT, 卫宁's "F" row: only the columns tell which set is the batch's own."""
     final = Set(("his160_2", "his160_r", "his160_4", "his160_5"), [(7, -1, "已被锁定", None)])
@@ -345,3 +406,24 @@ def test_the_wheel_s_driver_is_found_by_path() -> None:
     kind, path = mssql._choose("msodbcsql")
     assert kind == "msodbcsql"
     assert Path(path).is_file()
+
+
+@pytest.mark.parametrize("wheel", ["mssql_python_odbc", "mssql_python"])
+def test_the_driver_lies_in_either_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wheel: str) -> None:
+    """mssql-python brings Microsoft's driver in a wheel of its own; early ones carried it themselves."""
+    system = "macos" if sys.platform == "darwin" else "linux/debian_ubuntu"
+    library = tmp_path / "libs" / system / "x86_64" / "lib" / "libmsodbcsql-18.5.so.1.1"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    monkeypatch.setattr(mssql, "_installed", lambda: ["FreeTDS"])
+    monkeypatch.setattr(mssql, "_machine", lambda: "x86_64")
+    specs = {wheel: ModuleSpec(wheel, None, origin=str(tmp_path / "__init__.py"))}
+    monkeypatch.setattr(mssql, "find_spec", specs.get)
+    if not Path("/etc/debian_version").exists() and sys.platform == "linux":
+        pytest.skip("the folders are named after the system")
+    assert mssql._choose("auto") == ("msodbcsql", str(library))
+    library.unlink()
+    assert mssql._choose("auto") == ("freetds", "FreeTDS")
+    monkeypatch.setattr(mssql, "_installed", list)
+    if wheel == "mssql_python":
+        assert mssql._choose("auto") == ("mssql-python", "")  # by itself, without ODBC

@@ -21,6 +21,8 @@ from agent.link.redial import RedialPolicy
 from agent.link.relay_link import RelayLink, RelayLinks
 from agent.link.session import SessionSettings
 from agent.sandbox.server import Sandbox, SandboxSettings
+from his_db.proxy import ProxySettings
+from tests.bounds import PATIENCE
 
 SITE = "440305001"
 PREFIX = "/his160.v1.TestService/"
@@ -122,13 +124,21 @@ class Bench:
         finally:
             await sandbox.stop(timedelta(seconds=2))
 
-    def link(self, address: str, *, pair: KeyPair | None = None, authority: str = "", **settings: Any) -> RelayLink:
+    def link(
+        self,
+        address: str,
+        *,
+        pair: KeyPair | None = None,
+        authority: str = "",
+        proxy: ProxySettings | None = None,
+        **settings: Any,
+    ) -> RelayLink:
         """A link to ``address``; ``pair``: its certificate, the site's when not said; ``settings``: as it says them."""
         pair = pair or self.agent
         said = SessionSettings(site=SITE, instance="a1", version="0.1.0", operations=("TestService.Echo",))
         said = replace(said, **settings)
         answerer = RegistryAnswerer(self.dispatcher, Identity("relay", "bench"))
-        target = LinkTarget(address, self.authority.path, pair.certificate, pair.key, authority)
+        target = LinkTarget(address, self.authority.path, pair.certificate, pair.key, authority, proxy)
         return RelayLink(target, lambda: said, answerer, policy=QUICK)
 
     @asynccontextmanager
@@ -144,7 +154,7 @@ class Bench:
                 running.result()
         finally:
             together.stop()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await asyncio.gather(running, return_exceptions=True)
 
 
@@ -163,7 +173,7 @@ async def first(answers: AsyncGenerator[bytes, None]) -> bytes:
     return whole[0]
 
 
-async def until(condition: Callable[[], bool], limit: float = 10) -> None:
+async def until(condition: Callable[[], bool], limit: float = PATIENCE) -> None:
     """Let the loop turn until the condition holds."""
     async with asyncio.timeout(limit):
         while not condition():

@@ -12,6 +12,7 @@ from his160.v1 import relay_pb2
 from agent.handler import Identity
 from agent.link.answering import RegistryAnswerer
 from agent.link.session import LinkSession, SessionEnd, SessionSettings
+from tests.bounds import PATIENCE
 from tests.unit.link.bench import PREFIX, FakeDispatcher
 
 
@@ -39,7 +40,7 @@ class ScriptedStream:
 
     async def wait(self, condition: Callable[[], Any]) -> Any:
         """What the condition returns as soon as it is true."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not (value := condition()):
                 self._changed.clear()
                 await self._changed.wait()
@@ -97,5 +98,5 @@ class Script:
 
     async def result(self) -> SessionEnd:
         assert self.running is not None
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             return await self.running

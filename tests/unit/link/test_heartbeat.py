@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from agent.config import load_settings
 from agent.link.errors import LinkBroken
 from agent.link.heartbeat import Heartbeat
+from agent.link.redial import RedialPolicy
+from agent.link.session import SessionSettings
 from agent.link.timing import Timing
 
 
@@ -64,3 +69,21 @@ async def test_doubt_comes_before_death() -> None:
     assert heartbeat.in_doubt
     heartbeat.heard()
     assert not heartbeat.in_doubt
+
+
+def test_what_issue_5_asks_for_is_the_default(tmp_path: Path) -> None:
+    """Seen within 15 s, which the tests above count; dialled again within 1 s while the loss is fresh."""
+    (tmp_path / "mappings").mkdir()
+    config = tmp_path / "config.toml"
+    source = 'source.his = { engine = "sqlite", database = "his.db" }'
+    server = 'server = { enabled = true, insecure = true, listen = "127.0.0.1:0" }'
+    config.write_text(
+        f'site.code = "440305001"\nmapping.path = "mappings"\n{source}\n{server}\ndelivery.sink = "pull"\n',
+        encoding="utf-8",
+    )
+    relay = load_settings(config, {}).relay
+    assert relay.dead_after == timedelta(seconds=15)
+    assert SessionSettings("s", "i", "v").dead_after == relay.dead_after
+    assert relay.redial_first <= timedelta(seconds=RedialPolicy().quick_cap)
+    assert RedialPolicy().quick_cap == 1.0
+    assert RedialPolicy().quick_attempts >= 60

@@ -9,6 +9,7 @@ from his160.v1 import relay_pb2
 from agent.link.assembly import MAX_MESSAGE_BYTES, Assembly, MessageTooLarge
 from agent.link.errors import LinkBroken
 from agent.link.outgoing import CHUNK_BYTES, MAX_CONTROL_FRAMES, Outgoing
+from tests.bounds import PATIENCE
 
 
 def ping(number: int) -> relay_pb2.AttachRequest:
@@ -24,7 +25,7 @@ async def start(*messages: asyncio.Task[Any]) -> None:
 async def take(outgoing: Outgoing, number: int) -> list[relay_pb2.LinkReply]:
     replies = []
     for _ in range(number):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             frame = await outgoing.next_frame()
         assert frame is not None
         replies.append(frame.reply)

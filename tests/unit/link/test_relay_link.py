@@ -13,6 +13,7 @@ from agent.link.errors import LinkBroken
 from agent.link.relay_link import RelayLink, RelayLinks
 from agent.link.session import SessionSettings
 from agent.link.timing import Timing
+from tests.bounds import PATIENCE
 from tests.unit.link.bench import FakeDispatcher
 
 
@@ -71,19 +72,19 @@ async def test_a_stop_does_not_wait_for_the_next_dial() -> None:
     while not dial.at:
         await asyncio.sleep(0)
     links.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await running
     assert links.connected() == []
     assert kept.channel is None
 
 
 def test_options_and_names() -> None:
-    target = LinkTarget("10.1.2.3:443", Path(), Path(), Path(), authority="relay.91160.com", http_proxy="http://p:3128")
+    target = LinkTarget("10.1.2.3:443", Path(), Path(), Path(), authority="relay.91160.com")
     options = dict(target.options())
     assert options["grpc.ssl_target_name_override"] == "relay.91160.com"
-    assert options["grpc.http_proxy"] == "http://p:3128"
-    assert "grpc.enable_http_proxy" not in options
+    assert options["grpc.enable_http_proxy"] == 0  # the environment's proxies are nobody's wish
     assert target.relay_name == "relay.91160.com"
     bare = LinkTarget("[::1]:443", Path(), Path(), Path())
     assert bare.relay_name == "::1"
-    assert dict(bare.options())["grpc.enable_http_proxy"] == 0
+    by = bare.by(4711)
+    assert (by.address, by.authority, by.relay_name) == ("127.0.0.1:4711", "::1", "::1")

@@ -25,6 +25,7 @@ from agent.sandbox.attached import AttachedAgent
 from agent.sandbox.client import CallFailed, SandboxClient
 from agent.sandbox.command import main
 from agent.sandbox.server import CannotListen, NotLoopback, Sandbox, require_loopback
+from tests.bounds import PATIENCE
 from tests.unit.link.bench import PREFIX, SITE, Bench, event, until
 
 HERE = Path(__file__).parents[3]
@@ -205,7 +206,7 @@ async def start_command(bench: Bench) -> asyncio.subprocess.Process:
 async def test_the_command(bench: Bench, number: signal.Signals) -> None:
     process = await start_command(bench)
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         ready = json.loads(await process.stdout.readline())
         assert ready["ready"] is True
         async with bench.links(bench.link(ready["listen"])):
@@ -221,7 +222,7 @@ async def test_the_command(bench: Bench, number: signal.Signals) -> None:
 async def test_a_second_signal_ends_the_command_at_once(bench: Bench) -> None:
     process = await start_command(bench)
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         ready = json.loads(await process.stdout.readline())
         link = bench.link(ready["listen"])
         async with bench.links(link), grpc.aio.insecure_channel(ready["control"]) as channel:
@@ -296,7 +297,7 @@ async def test_calls_end_when_their_link_is_cancelled_twice() -> None:
     assert running.cancel()
     await asyncio.sleep(0)
     assert running.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(EndedWith) as caught:
             await asking
         await asyncio.gather(running, return_exceptions=True)

@@ -9,6 +9,7 @@ from his160.v1 import relay_pb2, report_pb2
 
 from agent.sandbox.journal import EventJournal, JournalDamaged
 from agent.sandbox.report_store import ChunkRefused, ReportStore
+from tests.bounds import PATIENCE
 from tests.unit.link.bench import event
 
 
@@ -82,7 +83,7 @@ async def test_waiting_for_an_event(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     await store.add([event(2)])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await waiting
     store.close()
 

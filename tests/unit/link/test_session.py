@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from agent.errors import explain
 from agent.link.errors import LinkBroken
+from tests.bounds import PATIENCE
 from tests.unit.link.bench import PREFIX
 from tests.unit.link.scripted import Script
 
@@ -95,6 +96,25 @@ async def test_bad_calls_get_a_status_and_harm_nobody() -> None:
         assert script.session.passed_over == 1
 
 
+async def test_a_flood_of_reads_leaves_places_to_commands() -> None:
+    """A relay that does not count: what is too much is refused, and the last quarter of the places is the commands'."""
+    async with Script(max_calls=4) as script:
+        script.greet()
+        for number in range(1, 4):
+            script.call(number, "Hang")
+        script.call(4, "Hang")
+        refused = explain(await script.status(4))
+        assert (refused.code, refused.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+        assert refused.retry_after
+        for number, method in ((5, "AppointmentService/BookAppointment"), (6, "PaymentService/RefundPayment")):
+            script.send(call=relay_pb2.LinkCall(call_id=number, method=f"/his160.v1.{method}"))
+            # The bench has no such method, but it was asked.
+            assert explain(await script.status(number)).code == "UNIMPLEMENTED"
+        script.dispatcher.release.set()
+        for number in range(1, 4):
+            assert (await script.ended(number))[-1].end_of_call
+
+
 async def test_one_id_for_two_calls_is_an_unknown_outcome() -> None:
     async with Script() as script:
         script.greet()
@@ -143,7 +163,7 @@ async def test_goodbye_of_the_relay_finishes_calls_first() -> None:
         assert not script.stream.ended.is_set()
         script.dispatcher.release.set()
         await script.ended(1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await script.stream.ended.wait()
         assert any(frame.WhichOneof("frame") == "goodbye" for frame in script.stream.written)
         script.stream.inbound.put_nowait(None)

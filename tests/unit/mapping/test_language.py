@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, time, timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from his_db.access import HisAccess
 from his_db.document.problem import DocumentError
 from his_db.engine import Rows, Session
-from his_db.errors import HisRefused, MappingMismatch
+from his_db.errors import HisRefused, HisUnavailable, MappingMismatch
 from his_db.generation import Generation, compile_generation
 from his_db.mapping.convert_in import Unconvertible, converter
 from his_db.mapping.convert_out import Unbindable, change_of
@@ -27,7 +29,9 @@ from his_db.mapping.paths import resolve
 from his_db.mapping.read import hours_of
 from his_db.mapping.segments import SegmentPlan
 from his_db.mapping.tally import Tally, masked
+from his_db.mapping.trial import run_tests
 from his_db.mapping.when import compile_when, parse_when
+from his_db.workbench.masking import Masker
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOW = datetime(2026, 3, 2, 9, 30)
@@ -193,7 +197,7 @@ def test_unknown_codes_are_counted(tmp_path: Path) -> None:
     with pytest.raises(MappingMismatch):
         operation.run(session(("id", "zt", "n"), [("a", "1", "x")]), request, now=NOW)
     name = "CatalogService.ListSlots"
-    assert HisAccess({}, made).figures() == {(name, "state", "«7»"): 3, (name, "state", "«2 text»"): 1}
+    assert HisAccess({}, made).figures() == {(name, "state", '"7"'): 3, (name, "state", "<2 text>"): 1}
 
 
 def test_the_tally_is_bounded() -> None:
@@ -202,8 +206,8 @@ def test_the_tally_is_bounded() -> None:
         tally.add("m", "f", str(at))
     assert len(tally.figures()) == 1_001
     assert tally.figures()["", "", "…"] == 5
-    assert masked("12345") == "«5 ASCII»"
-    assert masked("\n") == "«1 ASCII»"
+    assert masked("12345") == "<5 ASCII>"
+    assert masked("\n") == "<1 ASCII>"
 
 
 def test_null_everywhere_and_wrong_types(tmp_path: Path) -> None:
@@ -431,8 +435,114 @@ columns = [ { name = "n", title = "数", kind = "count" } ]
 """
 
 
+UNSUPPORTED = """
+schema = 1
+operation = "PaymentService.RefundPayment"
+kind = "unsupported"
+why = "窗口退费"
+"""
+WATCH = """
+schema = 1
+watch = "w"
+subject = "appointment"
+key = "appointment_id"
+sql = "SELECT a.XH AS xh, a.DDH AS ddh, a.ZT AS zt FROM YY a"
+fields = [ { to = "appointment_id", column = "xh" }, { to = "order_no", column = "ddh" }, { to = "state", column = "zt" } ]
+"""
+CODE_MAP = """
+schema = 1
+codes = "period"
+map = [ { his = "1", is = "MORNING" } ]
+"""
+
+
+@pytest.mark.parametrize("texts", [(), ("# nothing yet\n",), (CODE_MAP,), (CODE_MAP, WATCH, REPORT)])
+def test_a_set_without_an_operation_is_refused(tmp_path: Path, texts: tuple[str, ...]) -> None:
+    """A folder that was emptied, or another one: a valid set would switch a hospital off."""
+    (tmp_path / "_draft.toml").write_text(UNSUPPORTED, encoding="utf-8")
+    with pytest.raises(DocumentError) as caught:
+        load(tmp_path, *texts)
+    (problem,) = caught.value.problems
+    assert problem.code == ("H206" if texts and texts[0].startswith("#") else "H241")
+    assert load(tmp_path, CODE_MAP, WATCH, REPORT, UNSUPPORTED).operations
+
+
+PASSWORD = """
+schema = 1
+operation = "AppointmentService.GetAppointment"
+kind = "query"
+sql = "SELECT id, state FROM t WHERE ddh = :order_no AND mm = :pwd"
+params = [ {{ name = "pwd", const = "{const}" }} ]
+[[result]]
+fields = [ {{ to = "appointment.appointment_id", column = "id" }}, {{ to = "appointment.state", column = "state" }} ]
+[[test]]
+name = "t"
+given = {{ order_no = "T1" }}
+sends = {{ pwd = "***" }}
+rows = [ {{ id = "1", state = "BOOKED" }} ]
+expect = {{ appointment = {{ appointment_id = "1" }} }}
+"""
+
+
+def test_a_password_of_params_is_read_at_each_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A procedure of the HIS wants its own password: named in the mapping, read when it is needed, shown nowhere."""
+    found = load(tmp_path, PASSWORD.format(const="@env:HIS160_T_PWD"))
+    assert [outcome.passed for outcome in run_tests(found)] == [True]  # there is no secret here, and none is needed
+    operation = compile_generation(found).operation("AppointmentService.GetAppointment")
+    request = operation.operation.request_class(order_no="T1")
+    given = session(("id", "state"), [("1", "BOOKED")])
+    with pytest.raises(HisUnavailable, match="@env:"):
+        operation.run(given, request, now=NOW)
+    bound: list[Any] = []
+    plain = given.run
+    monkeypatch.setattr(
+        given,
+        "run",
+        lambda sql, values, *, max_rows: (bound.append(values["pwd"]), plain(sql, values, max_rows=max_rows))[1],
+    )
+    for secret in ("秘密1", "秘密2"):
+        monkeypatch.setenv("HIS160_T_PWD", secret)
+        operation.run(given, request, now=NOW)
+    assert bound == ["秘密1", "秘密2"]
+    assert "秘密" not in Masker(found.operations["AppointmentService.GetAppointment"]).bind("pwd", "秘密1")
+    assert "秘密" not in caplog.text
+
+
+@pytest.mark.parametrize("const", ["Abc123", "@env:9", "@file:relative/path", "@credential:a/b"])
+def test_a_password_in_params_is_refused(tmp_path: Path, const: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        load(tmp_path, PASSWORD.format(const=const))
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.place.line) == ("H400", 6)
+    assert const not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_file_name_in_gbk_is_a_problem(tmp_path: Path) -> None:
+    """A folder that was zipped on Windows and unzipped here."""
+    (tmp_path / os.fsdecode("门诊.toml".encode("gbk"))).write_text(UNSUPPORTED, encoding="utf-8")
+    for texts in ((), (CODE_MAP, UNSUPPORTED)):
+        with pytest.raises(DocumentError) as caught:
+            load(tmp_path, *texts)
+        (problem,) = caught.value.problems
+        assert (problem.code, str(problem.place)) == ("H100", "门诊.toml:1:1")
+        assert "unzip -O gbk" in problem.fix_zh
+    (tmp_path / "病房.toml").write_text("", encoding="utf-8")  # a Chinese name is none
+    with pytest.raises(DocumentError) as caught:
+        load(tmp_path)
+    assert {problem.code for problem in caught.value.problems} == {"H100", "H206"}
+
+
+def test_what_cannot_be_read_is_not_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(DocumentError) as caught:
+        load(tmp_path, CODE_MAP, UNSUPPORTED.replace("kind =", "kind = ["))
+    assert "H241" not in {problem.code for problem in caught.value.problems}
+
+
 def test_reports_are_records(tmp_path: Path) -> None:
-    found = load(tmp_path, REPORT).reports
+    found = load(tmp_path, REPORT, UNSUPPORTED).reports
     assert list(found) == ["R1", "R2"]
     first = found["R1"]
     assert (first.title, first.schedule, first.max_rows) == ("日对账", "30 6 * * mon-fri", 100_000)

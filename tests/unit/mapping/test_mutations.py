@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 import shutil
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -59,14 +58,6 @@ def mutate(text: str, chance: random.Random) -> str:
     return "\n".join(lines)
 
 
-def is_toml(text: str) -> bool:
-    try:
-        tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        return False
-    return True
-
-
 @pytest.mark.parametrize("pack", sorted(ENGINES))
 def test_mutations(pack: str, tmp_path: Path) -> None:
     chance = random.Random(pack)
@@ -80,8 +71,7 @@ def test_mutations(pack: str, tmp_path: Path) -> None:
         for number, path in enumerate({*maps, *chance.sample(originals, 2)}):
             text = path.read_text(encoding="utf-8")
             for _ in range(chance.randrange(3)):
-                changed = mutate(text, chance)
-                text = changed if is_toml(changed) else text  # syntax is the matter of tests/unit/document
+                text = mutate(text, chance)
             (codes / f"{number}-{round_}.toml").write_text(text, encoding="utf-8")
         try:
             found = load_mapping_set(codes, sources={"his": ENGINES[pack]}, timezone="Asia/Shanghai")

@@ -204,6 +204,19 @@ def test_every_kind_passes(tmp_path: Path) -> None:
     assert all(outcome.passed for outcome in outcomes)
 
 
+@pytest.mark.parametrize(("lock", "until", "before"), [('lock = "25m"\n', "08:30", "07:40"), ("", "08:15", "07:55")])
+def test_how_long_a_hold_lives_is_said_by_the_file(tmp_path: Path, lock: str, until: str, before: str) -> None:
+    """`lock` moves `$lock_until` and `$lock_before`; ten minutes where nothing is said."""
+    text = LOCK.replace('kind = "steps"\n', f'kind = "steps"\n{lock}').replace(
+        'params = [ { name = "now", from = "$now", datetime = "%H:%M" } ]',
+        'params = [ { name = "now", from = "$lock_until", datetime = "%H:%M" }, '
+        '{ name = "old", from = "$lock_before", datetime = "%H:%M" } ]',
+    )
+    text = text.replace("b = :now WHERE id = :slot_id", "b = :now WHERE id = :slot_id AND b < :old")
+    text = text.replace('sends = { now = "08:05" }', f'sends = {{ now = "{until}", old = "{before}" }}')
+    assert told(run_tests(load(tmp_path, text))) == []
+
+
 @pytest.mark.parametrize(
     ("text", "right", "wrong", "message"),
     [

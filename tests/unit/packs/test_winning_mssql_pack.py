@@ -31,6 +31,9 @@ DIALECT: tuple[tuple[str, str], ...] = (
     (r"btrim\((\S+)\)", r"LTRIM(RTRIM(\1))"),
     (r"CAST\(:name AS text\)", "CAST(:name AS nvarchar(64))"),
     (r" NULLS LAST", ""),  # SQL Server puts NULL last when descending
+    (r" \|\| ", " + "),
+    (r"\brepeat\(", "REPLICATE("),
+    (r"\blength\(", "LEN("),
 )
 LIMIT = re.compile(r'(sql = """\n)SELECT (.*?)\nLIMIT (:page_limit|1)\n', re.DOTALL)
 
@@ -39,6 +42,7 @@ ONLY_MSSQL = {"HIS_BUSY"}  # sp_getapplock was not given in time; the advisory l
 ONLY_MSSQL_IN = {
     "AppointmentService.UnlockSlot": {"SLOT_NOT_FOUND"}
 }  # there -5 counts as done; here the text cannot: `ok` names codes
+LOCK_NOTHING = {"RefundCheckService.CheckRefund"}
 # Texts that only the port says: success and "done before", which are "T" here.
 ONLY_PORT = re.compile(r"^成功$|请勿重复推送")
 ONLY_HERE = {"系统忙，请稍后再试！"}
@@ -66,7 +70,7 @@ CALLS = sorted(name for name, (_, values) in PORT.items() if values.get("kind") 
 
 def test_both_packs_have_the_same_files() -> None:
     assert set(HERE) == set(PORT)
-    assert len(CALLS) == 7
+    assert len(CALLS) == 10
 
 
 @pytest.mark.parametrize("name", sorted(set(PORT) - set(CALLS)))
@@ -88,8 +92,9 @@ def test_calls_fill_the_same_fields_and_reach_the_same_reasons(name: str) -> Non
     assert here["object"].removeprefix("dbo.") == port["object"].removeprefix("his.")
     assert sent(here, "@") == sent(port, "p_")
     assert filled(here) == filled(port)
-    assert reasons(here) - ONLY_MSSQL - ONLY_MSSQL_IN.get(operation, set()) == reasons(port)
-    assert ONLY_MSSQL | ONLY_MSSQL_IN.get(operation, set()) <= reasons(here)
+    more = (set() if operation in LOCK_NOTHING else ONLY_MSSQL) | ONLY_MSSQL_IN.get(operation, set())
+    assert reasons(here) - more == reasons(port)
+    assert more <= reasons(here)
     assert here["outcome"]["from"] == {"column": "column1"}
     assert here["outcome"]["ok"] == ["T"]
 
@@ -154,7 +159,7 @@ def test_the_schema_is_read_by_sqlglot() -> None:
             tree = sqlglot.parse_one(statement, read="tsql")
             assert isinstance(tree, exp.Create), statement[:60]
             tables += tree.args["kind"] == "TABLE"
-    assert tables == 16
+    assert tables == 19
 
 
 def test_the_procedures_are_read_by_sqlglot() -> None:
@@ -197,7 +202,7 @@ def procedures(text: str, start: str) -> Iterator[tuple[str, str]]:
 def test_procedures_say_what_the_port_says() -> None:
     port = dict(procedures((WINNING.parent / "sample" / "procedures.sql").read_text(encoding="utf-8"), "his"))
     here = dict(procedures(code("procedures.sql"), "dbo"))
-    renamed = {"fn_qh": "usp_yy_qh", "fn_yygz": "usp_yy_yygz"}
+    renamed = {"fn_qh": "usp_yy_qh", "fn_yygz": "usp_yy_yygz", "fn_thgz": "usp_gh_thgz"}
     for name, body in port.items():
         texts = {text for text in re.findall(r"o_msg := '([^']*)", body) if not ONLY_PORT.search(text)}
         if texts:
@@ -217,8 +222,10 @@ def test_every_text_has_a_reason_and_every_reason_a_text() -> None:
         values = HERE[name][1]
         body = bodies[values["object"].removeprefix("dbo.")]
         texts = said(body)
-        for helper in re.findall(r"EXEC dbo\.(usp_yy_qh|usp_yy_yygz)", body):
+        for helper in re.findall(r"EXEC dbo\.(usp_yy_qh|usp_yy_yygz|usp_gh_thgz)", body):
             texts |= said(bodies[helper])
+        if values["operation"] in LOCK_NOTHING:
+            texts = {text for text in texts if not text.startswith("该号为医疗保险号")}  # never said with @yb = 1
         parts = {item["text"] for item in values["outcome"]["errors"]}
         assert [text for text in texts if not any(part in text for part in parts)] == [], name
         assert [part for part in parts if not any(part in text for text in texts)] == [], name
@@ -255,6 +262,9 @@ def test_procedures_are_whole_and_answer_one_row() -> None:
                 "usp_yy_qh",
                 "usp_yy_yygz",
                 "usp_gh_hc",
+                "usp_gh_dj",
+                "usp_gh_js",
+                "usp_gh_thgz",
             }
 
 

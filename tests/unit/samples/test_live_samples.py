@@ -17,13 +17,11 @@ import sqlglot
 from his_db.bound_sql import bind_numbers, bind_places
 from his_db.engine import ProcedurePlan, ProcedureResult, Rows
 from his_db.registry import LIVE_SAMPLES, SAMPLES, load_sample
-from his_db.sample import SMALL, SampleSummary, WindowRefusal
+from his_db.sample import SMALL, CashierWindow, InsuredBill, SampleSummary, WindowRefusal
 from his_db.samples import neusoft, neusoft_oracle, winning, winning_mssql
 from his_db.samples.desk import Desk, DeskPool, Dialect, go_batches, slash_batches
-from his_db.samples.neusoft_window import NeusoftWindow
 from his_db.samples.population import build_world
 from his_db.samples.tables import sql_file
-from his_db.samples.winning_window import WinningWindow
 
 TODAY = dt.date(2026, 3, 2)
 OPTIONS = {"today": TODAY, "size": SMALL, "seed": 160, "clock": lambda: dt.datetime(2026, 3, 5, 9)}
@@ -159,7 +157,7 @@ def test_scripts_of_the_pack_in_batches(name: str) -> None:
     """Every object of the scripts is made in exactly one batch; no batch holds a separator or something like a bind."""
     case = CASES[name]
     batches = [batch for script in case.scripts for batch in case.dialect.batches(sql_file(*script))]
-    assert len(batches) == {"winning_mssql": 22, "neusoft_oracle": 39}[name]
+    assert len(batches) == {"winning_mssql": 28, "neusoft_oracle": 45}[name]
     heads = Counter(found.lower() for b in batches for found in MADE.findall(b))
     assert set(heads) == made(name)
     bound = bind_places if name == "winning_mssql" else bind_numbers
@@ -238,17 +236,23 @@ WINNING_ROW = {
     "his_id": Decimal(1), "order_no": "1", "state": "PAID", "sch": Decimal(7), "num": 3, "patient": Decimal(9),
     "total": Decimal("20.00"), "paid": Decimal(0), "refunded": Decimal(0), "operator": "0931", "id": "0931", "name": "张三",
     "jlzt": 0, "pbmxid": Decimal(7), "yyrq": "2026030209:00:00", "past": 0, "xh": Decimal(5), "jsbz": 0, "cfbz": 0,
+    "je": Decimal("20.00"), "ybje": Decimal("0.00"), "rjxh": None, "after_close": "是", "jssjh": "1", "djje": Decimal("20.00"),
+    "kfsdm": "160 ", "today": "20260302", "n": 1, "same": 1,
 }  # fmt: skip
 NEUSOFT_ROW = {
     "his_id": "1", "order_no": "1", "state": "PAID", "sch": "7", "num": 3, "patient": "9", "total": Decimal(20), "paid": Decimal(0),
     "refunded": Decimal(0), "operator": "0931", "net_right": "1", "order_state": "0", "past": 0, "schema_id": "7", "order_id": "T1",
     "visiting_num": "4", "clinic_code": "4", "valid_flag": "1", "ynsee": "0", "ynbook": "1", "paykind_code": "01", "pub_cost": 0,
-    "triage_flag": "0", "reg_date": dt.datetime(2026, 3, 2), "early": 0, "empl_name": "李四", "serial_no": "8", "fee": 2000, "n": 1,
-    "clinic": "4", "invoice": "F1", "pub_flag": "1",
+    "triage_flag": "0", "reg_date": dt.datetime(2026, 3, 2), "early": 0, "empl_name": "李四", "serial_no": "8", "fee": Decimal(20), "n": 1,
+    "clinic": "4", "invoice": "F1", "pub_flag": "1", "pay_cost": 0, "val": "1", "balance_no": "9", "recipes": 0, "closed": 1, "doct": "0101",
+    **dict.fromkeys(("day", "noon", "dept", "dname", "ename", "levl", "lname", "bt", "et", "st", "ed"), "1"),
 }  # fmt: skip
 
 
-def rehearsed(window: WinningWindow | NeusoftWindow) -> None:
+BILL = InsuredBill("S1", "D1", "P1", "310", 1000, 500, 500)
+
+
+def rehearsed(window: CashierWindow) -> None:
     """Every action of the window; refusals do not matter here, statements do."""
     actions: list[Callable[[], object]] = [
         lambda: window.orders(channel_only=True, states=("PAID",), limit=3),
@@ -259,6 +263,14 @@ def rehearsed(window: WinningWindow | NeusoftWindow) -> None:
         lambda: window.replace_doctor("7", "0101", operator="0931"),
         lambda: window.walk_in("7", "9", operator="0931"),
         lambda: window.book_for_channel("7", "9", "T1", paid=True),
+        lambda: window.register_insured("7", "9", BILL, operator="0931"),
+        lambda: window.refund_insured("1", "S2", operator="0931"),
+        lambda: window.refund_part("1", 100, operator="0931"),
+        lambda: window.close_day(operator="0931"),
+        lambda: window.reschedule("1", "8", operator="0931"),
+        lambda: window.prescribe("1"),
+        lambda: window.clear_holds(),
+        lambda: window.night_job(),
         lambda: window.check_in("1"),
         lambda: window.visit("1"),
         lambda: window.half_written("7", "9"),
@@ -266,14 +278,16 @@ def rehearsed(window: WinningWindow | NeusoftWindow) -> None:
         lambda: window.raw_schedule("7"),
     ]
     for action in actions:
-        with suppress(WindowRefusal):
+        with suppress(WindowRefusal, AttributeError):
             action()
     window.close()
 
 
 def test_the_window_speaks_transact_sql() -> None:
     script = Script(row=WINNING_ROW, out={"@hx": 4, "@text": "", "@sjh": "1"})
-    rehearsed(winning_mssql.WinningMssqlWindow(pool(script, winning_mssql.TRANSACT_SQL)))
+    for insured, state in ((0, 0), (5, 0), (0, 1)):
+        script.row |= {"ybje": Decimal(insured), "jlzt": state}
+        rehearsed(winning_mssql.WinningMssqlWindow(pool(script, winning_mssql.TRANSACT_SQL)))
     statements = sorted({sql for sql, _ in script.sent})
     parsed(statements, "tsql")
     everything = "\n".join(statements)
@@ -281,7 +295,7 @@ def test_the_window_speaks_transact_sql() -> None:
         r"\bhis\.|\|\||\bLIMIT\b|FOR UPDATE|RETURNING|nextval|strpos|LATERAL|to_char|GREATEST|::", everything
     )
     assert {found.lower() for found in re.findall(r"\bdbo\.\w+", everything)} <= made("winning_mssql")
-    assert sum("UPDLOCK" in sql for sql in statements) == 4
+    assert sum("UPDLOCK" in sql for sql in statements) == 5
     assert sum("OUTPUT inserted.xh" in sql for sql in statements) == 2
     assert {plan.object for plan, _ in script.calls} == {"dbo.usp_yy_qh", "dbo.usp_gh_hc"}
     for plan, values in script.calls:
@@ -292,8 +306,8 @@ def test_the_window_speaks_transact_sql() -> None:
 
 def test_the_window_speaks_oracle() -> None:
     results = Script(row={**NEUSOFT_ROW}, out={"o_code": 0, "o_msg": "成功", "invoice": "W1"})
-    for state, book in (("0", "1"), ("3", "1"), ("3", "0")):
-        results.row |= {"order_state": state, "ynbook": book}
+    for state, book, insured in (("0", "1", 0), ("3", "1", 0), ("3", "0", 0), ("3", "1", 5)):
+        results.row |= {"order_state": state, "ynbook": book, "pub_cost": insured}
         rehearsed(neusoft_oracle.NeusoftOracleWindow(pool(results, neusoft_oracle.PL_SQL)))
     statements = sorted({sql for sql, _ in results.sent})
     parsed(statements, "oracle")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 from his160.v1 import appointment_pb2, common_pb2, event_pb2, patient_pb2, payment_pb2, reason_pb2
 
-from his_db.errors import HisRefused, OperationNotMapped, OutcomeUnknown
+from his_db.errors import HisRefused, OperationNotMapped, OutcomeUnknown, SwitchedOff
 from sync.store import Store, StoreUnavailable, Transaction
 from sync.stores.sqlite import SqliteStore
 
@@ -26,6 +26,13 @@ CONFIRM = "PaymentService.ConfirmPayment"
 REFUND = "PaymentService.RefundPayment"
 ENSURE = "PatientService.EnsurePatient"
 FEE = 2500
+SITE_SERVICES = (
+    "MerchantService.",
+    "InsuranceGatewayService.",
+    "MobilePaymentService.",
+    "InsuredRegistrationService.",
+    "RefundCheckService.",
+)
 
 
 class Clock:
@@ -141,6 +148,7 @@ class MemoryHis:
         self.faults: deque[Fault] = deque()
         self.read_faults: deque[Exception] = deque()
         self.unmapped: set[str] = set()
+        self.off: set[str] = set()
         self.gate: asyncio.Event | None = None
         self.operator = "jk160"
 
@@ -169,6 +177,14 @@ class MemoryHis:
         if operation in self.unmapped:
             raise OperationNotMapped(operation)
         return self._read(operation, request)
+
+    def enter(self, operation: str, /) -> None:
+        if operation in self.off:
+            raise SwitchedOff(operation)
+
+    def maps(self, operation: str, /) -> bool:
+        """The HIS alone: no payment house and no 医保 beside it."""
+        return not operation.startswith(SITE_SERVICES) and operation not in self.unmapped
 
     def _read(self, operation: str, request: Any) -> Message:
         match operation.partition(".")[2]:
@@ -326,6 +342,9 @@ class FailingStore:
     async def read(self, unit: Callable[[Transaction], T]) -> T:
         return await self.store.read(unit)
 
+    async def stamp(self) -> object | None:
+        return await self.store.stamp()
+
     async def close(self) -> None:
         await self.store.close()
 
@@ -394,11 +413,21 @@ class Watch:
     vanish: str = "ignore"
     rules: Sequence[Rule] = ORDER_RULES
     outside: set[str] = field(default_factory=set)
+    feeds: Sequence[Any] = ()
+    reads_keys: bool = True
+    reconcile: timedelta = timedelta(seconds=30)
+    orders: timedelta = timedelta(seconds=10)
+
+    def key_of(self, row: tuple[Any, ...], /) -> Any:
+        return common_pb2.Appointment.FromString(row[0]).appointment_id
 
     def build(self, row: tuple[Any, ...], /) -> Message:
         if row[0] == b"?":
             raise HisRefused(reason_pb2.REASON_MAPPING_MISMATCH, "unmapped code")
         return self.message_class.FromString(row[0])
+
+    def build_all(self, rows: Sequence[tuple[Any, ...]], /) -> None:
+        """As a mapping that has what can only be built row by row."""
 
     def window_contains(self, message: Message, now: datetime, /) -> bool:
         return getattr(message, "schedule_id") not in self.outside  # noqa: B009
@@ -421,6 +450,7 @@ class WatchedHis:
         self.rows: dict[str, bytes] = {}
         self.extra: list[tuple[str, tuple[Any, ...]]] = []
         self.error: Exception | None = None
+        self._last: list[tuple[str, tuple[Any, ...]]] = []
 
     def put(self, key: str, message: Message) -> None:
         self.rows[key] = message.SerializeToString(deterministic=True)
@@ -443,8 +473,10 @@ class WatchedHis:
         if self.his is not None:
             for order_no, order in self.his.orders.items():
                 self.put(order_no, order)
-        rows = [(key, (content,)) for key, content in self.rows.items()]
-        return Snapshot(rows + self.extra, self.clock())
+        rows = [(key, (content,)) for key, content in self.rows.items()] + self.extra
+        if rows != self._last:  # the same rows are the same list, as HisAccess gives them
+            self._last = rows
+        return Snapshot(self._last, self.clock())
 
 
 def of_kinds(events: Collection[event_pb2.Event]) -> list[str]:

@@ -302,7 +302,7 @@ async def test_an_unresolved_command_keeps_its_order(run: CommandExecutor, his: 
     await run.execute(CANCEL, cancel())  # the probe clears the way
     assert await state_of(run, "p1") is CommandState.RETRYABLE
     error = await refusal(run.execute(CONFIRM, confirm()))
-    assert error.reason == reason_pb2.REASON_ALREADY_PAID
+    assert error.reason == reason_pb2.REASON_ALREADY_CANCELLED
 
 
 async def test_an_order_runs_one_command_at_a_time_orders_in_parallel(run: CommandExecutor, his: MemoryHis) -> None:
@@ -318,6 +318,76 @@ async def test_an_order_runs_one_command_at_a_time_orders_in_parallel(run: Comma
     await asyncio.gather(*tasks)
     assert his.writes[5:] == [CANCEL]
     assert len(run._locks) == 0
+
+
+async def test_an_order_that_is_stuck_keeps_no_other_from_its_place(
+    his: MemoryHis, store: SqliteStore, clock: Clock
+) -> None:
+    """Places are few and one order is asked for again and again: the others go on, and its own keep their order."""
+    run = executor(his, store, clock, places=40)
+    his.gate = asyncio.Event()
+    first = asyncio.create_task(run.execute(BOOK, book("T0", "r0")))
+    await asyncio.sleep(0.01)
+    stuck = [asyncio.create_task(run.execute(BOOK, book("T0", f"r0-{n}"))) for n in range(100)]
+    await asyncio.sleep(0.01)
+    assert len(run._running) == 16
+    refused = [task for task in stuck if task.done()]
+    assert len(refused) == 100 - 15
+    for task in refused:
+        error = task.exception()
+        assert isinstance(error, HisRefused)
+        assert error.reason == reason_pb2.REASON_ORDER_BUSY
+        assert error.retry_after is not None
+    others = [asyncio.create_task(run.execute(LOCK, lock(f"T{n}", f"l{n}"))) for n in range(1, 24)]
+    until = asyncio.get_running_loop().time() + 5
+    while his.writes.count(LOCK) < 23 and asyncio.get_running_loop().time() < until:
+        await asyncio.sleep(0.01)
+    assert his.writes.count(LOCK) == 23  # every other order has come to the HIS while the first is stuck there
+    his.gate.set()
+    await asyncio.gather(first, *others)
+    done = await asyncio.gather(*(task for task in stuck if task not in refused))
+    assert len(done) == 15
+    assert his.writes.count(BOOK) == 1
+
+
+async def test_commands_of_an_order_run_in_the_order_of_asking(run: CommandExecutor, his: MemoryHis) -> None:
+    his.gate = asyncio.Event()
+    tasks = [asyncio.create_task(run.execute(LOCK, lock(request_id=f"l{n}", slot=f"S{n}"))) for n in range(8)]
+    await asyncio.sleep(0.02)
+    his.gate.set()
+    held: list[str] = []
+    answers = await asyncio.gather(*tasks)
+    held = [answer.lock.slot_id for answer in answers]  # type: ignore[attr-defined]
+    assert held == [f"S{n}" for n in range(8)]
+    rows = [await run.ledger.get(f"l{n}") for n in range(8)]
+    ended = [row.finished_time for row in rows if row is not None]
+    assert ended == sorted(ended)  # type: ignore[type-var]
+
+
+async def test_what_the_ledger_knows_is_asked_before_it_is_refused(
+    run: CommandExecutor, his: MemoryHis, clock: Clock
+) -> None:
+    """No write for what our own commands have ended; but the HIS has the last word, and a window may have opened it."""
+    await run.execute(BOOK, book())
+    clock.advance(seconds=1)
+    await run.execute(CANCEL, cancel())
+    writes = len(his.writes)
+    error = await refusal(run.execute(CONFIRM, confirm()))
+    assert error.reason == reason_pb2.REASON_ALREADY_CANCELLED
+    assert await state_of(run, "p1") is CommandState.REJECTED
+    assert len(his.writes) == writes
+    his.orders["T1"].state = common_pb2.APPOINTMENT_STATE_BOOKED  # at the window
+    clock.advance(seconds=1)
+    await run.execute(CONFIRM, confirm(request_id="p2"))
+    assert his.orders["T1"].state == common_pb2.APPOINTMENT_STATE_PAID
+    clock.advance(seconds=1)
+    reads = len(his.reads)
+    await run.execute(REFUND, refund())  # what makes sense costs no read
+    assert len(his.reads) == reads
+    clock.advance(seconds=1)
+    his.read_faults.append(HisUnavailable("down"))
+    error = await refusal(run.execute(CONFIRM, confirm(request_id="p3", number="W3")))
+    assert his.writes[-1] == CONFIRM  # it could not be asked, so it was told
 
 
 async def test_the_same_number_is_the_same_command(run: CommandExecutor, his: MemoryHis) -> None:
@@ -485,11 +555,27 @@ async def test_personal_data_stays_only_while_the_probe_needs_it(
         assert "测试甲" not in str(vars(record))
 
 
+async def test_a_patient_is_found_before_one_is_made(run: CommandExecutor, his: MemoryHis) -> None:
+    """Facts 1.8: several records of one document are common; the one with the name is taken, none is overwritten."""
+    for number, name in enumerate(("另一人", "测试甲")):
+        his.patients.append(patient_pb2.Patient(patient_id=f"P{number}", name=name, document_no="11010519491231002X"))
+    answer = await run.execute(ENSURE, ensure())
+    assert isinstance(answer, patient_pb2.EnsurePatientResponse)
+    assert (answer.patient.patient_id, answer.created) == ("P1", False)
+    del his.patients[1]
+    error = await refusal(run.execute(ENSURE, ensure("e2")))
+    assert error.reason == reason_pb2.REASON_PATIENT_NAME_MISMATCH
+    assert his.writes == []
+    his.read_faults.append(HisUnavailable("down"))  # a HIS that cannot be asked finds the patient itself
+    await run.execute(ENSURE, ensure("e3"))
+    assert his.writes == [ENSURE]
+
+
 async def test_a_name_that_does_not_fit_the_document(run: CommandExecutor, his: MemoryHis, clock: Clock) -> None:
-    his.patients.append(patient_pb2.Patient(patient_id="P0", name="另一人", document_no="11010519491231002X"))
     his.faults.append(lost_before)
     with pytest.raises(OutcomeUnknown):
         await run.execute(ENSURE, ensure())
+    his.patients.append(patient_pb2.Patient(patient_id="P0", name="另一人", document_no="11010519491231002X"))
     clock.advance(seconds=15)
     error = await refusal(run.execute(ENSURE, ensure()))
     assert error.reason == reason_pb2.REASON_PATIENT_NAME_MISMATCH

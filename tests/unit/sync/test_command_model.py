@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.message import Message
-from his160.v1 import common_pb2
+from his160.v1 import common_pb2, reason_pb2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from his_db.errors import HisError, HisUnavailable
+from his_db.errors import HisError, HisRefused, HisUnavailable, OutcomeUnknown
 from sync import order
 from sync.command import CommandExecutor
 from sync.commands import COMMANDS
@@ -48,6 +50,8 @@ REQUESTS: dict[str, tuple[str, Message]] = {
     "f2": (REFUND, refund(request_id="f2")),
     "f3": (REFUND, refund(request_id="f3", number="R2")),
 }
+ENDED = (common_pb2.APPOINTMENT_STATE_CANCELLED, common_pb2.APPOINTMENT_STATE_REFUNDED)
+ENDINGS = (reason_pb2.REASON_ALREADY_CANCELLED, reason_pb2.REASON_ALREADY_REFUNDED)
 FAULTS: dict[str, Fault] = {
     "lost before": lost_before,
     "lost after": lost_after,
@@ -75,6 +79,8 @@ class Play:
         self.store = FailingStore(open_sqlite(folder, self.clock))  # type: ignore[arg-type]
         self.answers: dict[str, Message] = {}
         self.unrecorded: set[str] = set()
+        self.refused: dict[str, int] = {}
+        self.ended: set[str] = set()
         self.restart()
 
     def restart(self) -> None:
@@ -89,11 +95,16 @@ class Play:
         operation, request = REQUESTS[request_id]
         try:
             answer = await self.run.execute(operation, request)
-        except HisError:
+        except HisError as error:
             row = await self.run.ledger.get(request_id)
+            if row is not None and row.state is CommandState.REJECTED:
+                self.check_refusal(request_id, error)
             return row is None or not row.state.is_open
         except (StoreError, Crash, asyncio.CancelledError):
             return False
+        assert request_id not in self.refused
+        if operation == BOOK and request_id not in self.answers:
+            assert answer.appointment.state not in ENDED, "an order that has ended is told as booked"  # type: ignore[attr-defined]
         first = self.answers.setdefault(request_id, answer)
         if first != answer:
             assert request_id in self.unrecorded
@@ -103,6 +114,15 @@ class Play:
             self.answers[request_id] = answer
             self.unrecorded.discard(request_id)  # now it is on disk, and changes no more
         return True
+
+    def check_refusal(self, request_id: str, error: HisError) -> None:
+        """A refusal stays; and a booking is called cancelled when its order is, also where its answer got lost on the way
+        to the store."""
+        assert self.refused.setdefault(request_id, error.reason) == error.reason
+        assert request_id not in self.answers or (request_id in self.unrecorded and error.reason in ENDINGS)
+        self.answers.pop(request_id, None)
+        if REQUESTS[request_id][0] == BOOK and error.reason in ENDINGS:
+            self.ended.add(request_id)
 
     async def step(self, what: str, fault: str) -> None:
         self.clock.advance(seconds=1)
@@ -147,7 +167,8 @@ class Play:
         effects = self.his.effects
         assert effects[CONFIRM, "W1"] == done[CONFIRM, "W1"] <= 1
         assert effects[REFUND, "R1"] + effects[REFUND, "R2"] == done[REFUND, "R1"] + done[REFUND, "R2"] <= 1
-        assert effects[BOOK, "T1"] == done[BOOK, "T1"]
+        # A booking whose order was found cancelled, by whomever, is refused as cancelled, whether it was done before or not.
+        assert done[BOOK, "T1"] <= effects[BOOK, "T1"] <= done[BOOK, "T1"] + len(self.ended)
         assert effects[CANCEL, "T1"] <= done[CANCEL, "T1"]  # a cancellation at the window answers ours as well
         assert not await self.run.ledger.open(10)
         assert len(self.run._locks) == 0
@@ -156,6 +177,7 @@ class Play:
 @settings(max_examples=80, deadline=None)
 @given(st.lists(STEP, max_size=14))
 @example([("r1", "record before"), ("window cancels", "")])
+@example([("r2", ""), ("c1", ""), ("r1", "lost before")])
 def test_any_history(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str]]) -> None:
     async def play() -> None:
         scene = Play(tmp_path_factory.mktemp("model"))
@@ -165,4 +187,32 @@ def test_any_history(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple
         await scene.store.close()
 
     assert set(COMMANDS) >= {operation for operation, _ in REQUESTS.values()}
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("booked_by", ["an older request", "this request"])
+def test_a_booking_found_cancelled_is_refused_and_a_new_one_is_free(tmp_path: Path, booked_by: str) -> None:
+    """Whoever booked what the probe finds: nothing stands, nothing is booked again, and the same request hears the same."""
+
+    async def play() -> None:
+        scene = Play(tmp_path)
+        if booked_by == "an older request":
+            await scene.step("r2", "")
+            await scene.step("c1", "")
+            await scene.step("r1", "lost before")
+        else:
+            await scene.step("r1", "lost after")
+            await scene.step("window cancels", "")
+        with pytest.raises(OutcomeUnknown):  # the statement may still be running
+            await scene.run.execute(BOOK, book())
+        scene.clock.advance(seconds=30)
+        for _ in range(2):
+            with pytest.raises(HisRefused) as caught:
+                await scene.run.execute(BOOK, book())
+            assert caught.value.reason == reason_pb2.REASON_ALREADY_CANCELLED
+        assert scene.his.effects[BOOK, "T1"] == 1
+        anew: Any = await scene.run.execute(BOOK, book(request_id="r3"))
+        assert anew.appointment.state == common_pb2.APPOINTMENT_STATE_BOOKED
+        await scene.store.close()
+
     asyncio.run(play())

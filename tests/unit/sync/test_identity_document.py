@@ -90,3 +90,41 @@ def test_other_documents_are_only_put_in_order() -> None:
     found = completed(request(document_type="03", document_no=" e12345678 "), today=TODAY)
     assert found.document_no == "E12345678"
     assert not found.HasField("birthday")
+
+
+CHILD = {"document_type": "99", "document_no": "birth-1", "birthday": date_pb2.Date(year=2020, month=5, day=1)}
+PARENT = {"guardian_name": "测试乙", "guardian_document_no": "11010519491231002x"}
+
+
+def test_a_child_without_a_number_comes_with_a_guardian() -> None:
+    """Facts 1.8: guardian name and document (child without ID)."""
+    found = completed(request(**CHILD, **PARENT), today=TODAY)
+    assert found.guardian_document_no == "11010519491231002X"
+    completed(request(**{**CHILD, "birthday": date_pb2.Date(year=1980, month=5, day=1)}), today=TODAY)
+    completed(request(document_no="110105202005010013"[:17] + check_character("11010520200501001")), today=TODAY)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        (CHILD, "guardian_name"),
+        ({**CHILD, "guardian_name": "测试乙"}, "guardian_document_no"),
+        ({**CHILD, "guardian_document_no": "E12345678"}, "guardian_name"),
+        ({**CHILD, **PARENT, "guardian_document_no": "110105194912310021"}, "guardian_document_no"),
+        (
+            {
+                **CHILD,
+                **PARENT,
+                "guardian_document_no": "11010520200501001" + check_character("11010520200501001"),
+            },
+            "guardian_document_no",
+        ),
+        ({**PARENT}, "guardian_document_no"),  # oneself
+    ],
+)
+def test_a_guardian_is_an_adult_and_somebody_else(fields: dict[str, object], name: str) -> None:
+    with pytest.raises(HisRefused) as caught:
+        completed(request(**fields), today=TODAY)
+    assert caught.value.reason == reason_pb2.REASON_INVALID_REQUEST
+    assert caught.value.detail.startswith(name)
+    assert "1101" not in str(caught.value)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from his160.v1 import event_pb2
@@ -17,8 +18,9 @@ from sync.delivery import Delivery
 from sync.outbox import Backoff, Outbox
 from sync.sink import Outcome, Receipt, SinkUnavailable
 from sync.sinks.file import FileSink
-from sync.store import EventState
+from sync.store import EventState, Transaction
 from sync.stores.sqlite import SqliteStore
+from tests.bounds import PATIENCE
 from tests.unit.sync.bench import Clock, Crash, FailingStore, open_sqlite
 
 
@@ -28,6 +30,7 @@ def event(name: str, order_no: str, clock: Clock) -> event_pb2.Event:
     return made
 
 
+T = TypeVar("T")
 Script = Callable[[Sequence[event_pb2.Event]], Sequence[Receipt]]
 
 
@@ -182,7 +185,7 @@ async def drive(delivery: Delivery, waits: list[float], until: Callable[[], bool
             delivery.stop()
 
     delivery._wait = wait
-    await asyncio.wait_for(delivery.run(), 10)
+    await asyncio.wait_for(delivery.run(), PATIENCE)
 
 
 async def test_backoff_doubles_to_its_cap_and_ends_with_success(
@@ -218,14 +221,46 @@ async def test_wake_ends_a_backoff_at_once(outbox: Outbox, sink: ScriptedSink, c
     loop = asyncio.create_task(delivery.run())
     sink.scripts.append(unreachable)
     await outbox.append([event("a", "T1", clock)])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while delivery.status().failures == 0:
             await asyncio.sleep(0)
         delivery.wake()
         while not sink.stored:
             await asyncio.sleep(0)
     delivery.stop()
-    await asyncio.wait_for(loop, 10)
+    await asyncio.wait_for(loop, PATIENCE)
+
+
+async def test_an_empty_outbox_is_not_read_again_until_somebody_has_committed(
+    store: SqliteStore, tmp_path: Path, sink: ScriptedSink, clock: Clock
+) -> None:
+    """Somebody: also another process, which can wake nobody (``his160 outbox retry``)."""
+    reads: list[int] = []
+    whole = store.read
+
+    async def counted(unit: Callable[[Transaction], T]) -> T:
+        reads.append(1)
+        return await whole(unit)
+
+    store.read = counted  # type: ignore[method-assign]
+    steps: list[int] = []
+    tool = open_sqlite(tmp_path, clock)
+
+    async def wait(event: asyncio.Event, limit: timedelta) -> None:
+        steps.append(len(reads))
+        if len(steps) == 5:
+            await Outbox(tool, clock).append([event_of_a_tool])
+        if sink.stored and len(steps) > 8:
+            delivery.stop()
+
+    event_of_a_tool = event("a", "T1", clock)
+    delivery = Delivery(Outbox(store, clock), sink, clock=clock, wait=wait)
+    await asyncio.wait_for(delivery.run(), 10)
+    await tool.close()
+    assert sink.stored == ["a"]
+    assert steps[0] == steps[4] > 0  # five looks, and only the first has read
+    assert steps[5] > steps[4]
+    assert steps[-1] == steps[-2]  # delivered: at rest again
 
 
 @settings(max_examples=25, deadline=None)
@@ -279,3 +314,35 @@ async def test_files_are_complete_when_they_have_their_name(outbox: Outbox, tmp_
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SinkUnavailable):
         await FileSink(tmp_path / "file").deliver(batch)
+
+
+async def test_a_dead_event_is_corrected_by_a_person_and_keeps_its_id_and_place(
+    outbox: Outbox, store: SqliteStore, clock: Clock
+) -> None:
+    wrong = event("e1", "T1", clock)
+    wrong.appointment_after.note = "坏"
+    await outbox.append([wrong, event("e2", "T1", clock)])
+    await outbox.settle([], [("e1", "the relay cannot read it")], [])
+    assert await outbox.pending(10) == []  # its order waits behind it
+    item = await outbox.get("e1")
+    assert item is not None
+    better = item.event
+    better.appointment_after.note = "窗口取消"
+    better.appointment_after.patient_name = "张三"
+    await outbox.correct(better, "文字有误")
+    (sent,) = await outbox.pending(10)
+    assert (sent.event_id, sent.appointment_after.note, sent.appointment_after.patient_name) == ("e1", "窗口取消", "")
+    with pytest.raises(ValueError, match="given up"):
+        await outbox.correct(better, "again")
+    (row,) = await store.read(lambda work: work.audit.newest(10, action="outbox.correct"))
+    told = json.loads(row.entry.parameters)  # a note may name a patient: how long it was, and the digest of all
+    assert [json.loads(told[at])["appointment_after"]["note"] for at in ("before", "after")] == ["***(1)", "***(4)"]
+    assert row.entry.digest
+    assert "文字有误" in row.entry.parameters
+
+
+async def test_what_an_event_is_about_cannot_be_corrected(outbox: Outbox, clock: Clock) -> None:
+    await outbox.append([event("e1", "T1", clock)])
+    await outbox.settle([], [("e1", "refused")], [])
+    with pytest.raises(ValueError, match="cannot be corrected"):
+        await outbox.correct(event("e1", "T2", clock), "x")

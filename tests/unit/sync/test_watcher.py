@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from his160.v1 import common_pb2, event_pb2
+from google.protobuf.message import Message
+from his160.v1 import appointment_pb2, common_pb2, event_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,13 +18,16 @@ from sync import order
 from sync.captures.snapshot_diff import SnapshotDiff
 from sync.command import CommandExecutor
 from sync.outbox import Outbox
+from sync.saga_context import SagaRules
 from sync.store import Store, StoreUnavailable
 from sync.stores.sqlite import SqliteStore
 from sync.watcher import Watcher
+from tests.bounds import PATIENCE
 from tests.unit.sync.bench import (
     BOOK,
     CANCEL,
     CONFIRM,
+    ORDER_RULES,
     REFUND,
     SCHEDULE_RULES,
     Clock,
@@ -41,6 +45,7 @@ from tests.unit.sync.bench import (
     open_sqlite,
     refund,
 )
+from tests.unit.sync.world import INSTITUTION, REVERSE, SETTLE, World, reverse, settle
 
 
 def watcher(his: WatchedHis, store: Store, clock: Clock, outbox: Outbox | None = None) -> Watcher:
@@ -182,6 +187,57 @@ async def test_the_window_after_our_own_change(store: SqliteStore, clock: Clock,
     assert of_kinds(await events_of(outbox)) == ["CANCELLED", "CANCELLED"]
 
 
+async def test_steps_of_sagas_do_not_come_back(store: SqliteStore, clock: Clock, outbox: Outbox) -> None:
+    """The registration and the red row are steps: no command of the platform changes the order itself."""
+    his = World()
+    his.operator, his.clock = "", clock
+    rules = SagaRules(institution=INSTITUTION)
+    run = CommandExecutor(his, store, clock=clock, rules=rules)
+    watch = watcher(WatchedHis(clock, his), store, clock, outbox)
+    await watch.poll_once()
+    await run.execute(BOOK, book())
+    await watch.poll_once()
+    his.pay("W1", 600)
+    settled = await run.execute(SETTLE, settle())
+    await watch.poll_once()
+    clock.advance(hours=1)
+    await run.execute(REVERSE, reverse(settled.settlement.setl_id))  # type: ignore[attr-defined]
+    await watch.poll_once()
+    assert his.orders["T1"].state == order.REFUNDED
+    assert watch.status.suppressed == 3
+    assert await events_of(outbox) == []
+
+
+async def test_a_booking_that_registers_at_once(store: SqliteStore, clock: Clock, outbox: Outbox) -> None:
+    """预约即挂号: the HIS answers the booking with PAID. Paid at the window after a booking is somebody else's doing."""
+    his = MemoryHis()
+    his.operator = ""
+    run = CommandExecutor(his, store, clock=clock)
+    rows = WatchedHis(clock, his)
+    rows.current.rules = [Rule(event_pb2.EVENT_KIND_PAID, after=frozenset({order.PAID}), is_new=True), *ORDER_RULES]
+    watch = watcher(rows, store, clock, outbox)
+    await watch.poll_once()
+    original = his._book
+
+    def registering(request: appointment_pb2.BookAppointmentRequest) -> Message:
+        original(request)
+        his.orders[request.order_no].state = order.PAID
+        return appointment_pb2.BookAppointmentResponse(appointment=his.orders[request.order_no])
+
+    his._book = registering  # type: ignore[method-assign]
+    answer = await run.execute(BOOK, book())
+    assert answer.appointment.state == order.PAID  # type: ignore[attr-defined]
+    await watch.poll_once()
+    assert watch.status.suppressed == 1
+    his._book = original  # type: ignore[method-assign]
+    await run.execute(BOOK, book("T2", "r2"))
+    await watch.poll_once()
+    his.orders["T2"].state = order.PAID
+    await watch.poll_once()
+    (event,) = await events_of(outbox)
+    assert (event.order_no, event.origin) == ("T2", event_pb2.ORIGIN_ON_SITE)
+
+
 async def test_resuming_a_session_uncovers_our_operator(watch: Watcher, rows: WatchedHis, outbox: Outbox) -> None:
     rows.order("1", order.SUSPENDED, operator_id="2001")
     await watch.poll_once()
@@ -320,7 +376,7 @@ async def test_the_loop_survives_and_says_how_it_stands(
         await asyncio.sleep(0)
 
     watch._wait = wait
-    await asyncio.wait_for(watch.run(), 10)
+    await asyncio.wait_for(watch.run(), PATIENCE)
     assert states == ["running", "running", "failing", "failing", "failing", "suspended", "running"]
     assert pauses == [0.5, 0.5, 1, 2, 4, 5, 0.5]
     assert watch.status.failures == 0
@@ -331,7 +387,7 @@ async def test_the_loop_survives_and_says_how_it_stands(
 async def test_wake_and_stop_with_the_real_wait(watch: Watcher, rows: WatchedHis, outbox: Outbox) -> None:
     rows.current.poll = timedelta(hours=1)
     loop = asyncio.create_task(watch.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while watch.status.polls < 1:
             await asyncio.sleep(0)
         rows.order("1", order.CANCELLED, operator_id="2001")

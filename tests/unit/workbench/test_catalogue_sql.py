@@ -17,7 +17,7 @@ from sqlglot import exp
 from his_db.bound_sql import SCANNERS, reads_only
 from his_db.catalogue.model import Name, family_of
 from his_db.catalogue.reader import READERS, reader_for
-from his_db.workbench.sql_objects import DIALECTS
+from his_db.mapping.sql_tree import DIALECTS
 from tests.unit.workbench.scripted import ScriptedSession
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -153,3 +153,19 @@ def test_mysql_rights_from_show_grants() -> None:
 )
 def test_families_of_types(type_name: str, engine: str, family: str) -> None:
     assert family_of(type_name, engine=engine) == family
+
+
+def test_plans_of_sqlite_tell_indexes_and_scans() -> None:
+    reader = reader_for("sqlite")
+    lines = [
+        "SCAN t_a",
+        "SCAN t_b USING COVERING INDEX i_b",
+        "SEARCH k USING INDEX i_k (x=?)",
+        "SEARCH p USING INTEGER PRIMARY KEY (rowid=?)",
+        "SCAN CONSTANT ROW",
+        "USE TEMP B-TREE FOR ORDER BY",
+    ]
+    session = ScriptedSession({"plan": "EXPLAIN QUERY PLAN SELECT 1"}, {"plan": [(0, 0, 0, line) for line in lines]})
+    plan = reader.explain(session, "SELECT 1", {})
+    assert plan.indexes == (("t_b", "i_b"), ("k", "i_k"), ("p", "INTEGER PRIMARY KEY"))
+    assert plan.scans == ("t_a",)

@@ -103,6 +103,38 @@ def test_preview_and_rehearse(place: Path, capsys: pytest.CaptureFixture[str]) -
     assert as_json(capsys)["committed"] is False
 
 
+def test_a_request_may_stand_in_a_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No shell of Windows leaves the quotes of a JSON alone; Notepad writes a byte order mark, or GBK."""
+    text = '{"order_no": "无此单号"}'
+    file = place / "请求.json"
+    arguments = ("AppointmentService.GetAppointment", "--request", f"@{file}")
+    for raw in (text.encode(), b"\xef\xbb\xbf" + text.replace(" ", "\r\n").encode()):
+        file.write_bytes(raw)
+        assert mapping(place, "preview", *arguments) == 1
+        shown = capsys.readouterr().out
+        assert "APPOINTMENT_NOT_FOUND" in shown
+        assert "无此单号" in shown
+    assert mapping(place, "rehearse", "AppointmentService.UnlockSlot", "--request", f"@{file}", "--json") in (0, 1)
+    assert as_json(capsys)["committed"] is False
+    file.write_bytes(text.encode("gbk"))
+    assert mapping(place, "preview", *arguments) == 2
+    said = capsys.readouterr().err
+    assert "H102" in said
+    assert "请求.json:1:15" in said
+    assert "另存为" in said
+    file.unlink()
+    assert mapping(place, "preview", *arguments) == 2
+    assert "请求.json" in capsys.readouterr().err
+
+
+def test_rows_of_a_watch_may_stand_in_files(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "row.json").write_text("{}", encoding="utf-8")
+    assert mapping(place, "preview", "watch:orders", "--before", f"@{place / 'none.json'}") == 2
+    assert "none.json" in capsys.readouterr().err
+    assert mapping(place, "preview", "watch:orders", "--after", f"@{place / 'row.json'}") == 1
+    assert "field appointment_id" in capsys.readouterr().err  # the row of the file, which has no column
+
+
 def test_personal_data_is_not_printed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with closing(sqlite3.connect(place / "his.db")) as his:
         key, *personal = his.execute(
@@ -223,3 +255,48 @@ def test_publish_diff_rollback_history(place: Path, capsys: pytest.CaptureFixtur
     assert [entry["action"] for entry in found["entries"]] == ["publish", "submit", "publish", "rollback"]
     assert found["live"] == found["entries"][0]["revision"]
     assert mapping(place, "history") == 0
+
+
+def test_what_was_published_can_be_looked_at_and_every_tool_says_at_what_it_looked(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = (place / "config.toml").read_text("utf-8")
+    (place / "config.toml").write_text(config.replace("[mapping]\n", '[mapping]\nuse = "published"\n'), "utf-8")
+    assert mapping(place, "check", "--published") == 2  # nothing is published yet
+    assert "publish" in capsys.readouterr().err
+    assert mapping(place, "drift", "--update") == 0
+    assert mapping(place, "publish", "--author", "张工", "--note", "首次") == 0
+    with (place / "mappings" / "catalog" / "list_doctors.toml").open("a", encoding="utf-8") as file:
+        file.write('unknown = "x"\n')
+    capsys.readouterr()
+    assert mapping(place, "check", "--format", "json") == 78
+    about = as_json(capsys)["mappings"]
+    folder, published = about["folder"], about["published"]
+    assert (about["looked_at"], about["revision"], about["running"]) == ("folder", folder, "")
+    assert folder != published
+    assert mapping(place, "check") == 78
+    shown = capsys.readouterr().out
+    assert f"*文件夹 folder {folder}，正式 published {published}，运行 running -" in shown
+    assert "加 --published 查看" in shown
+
+    tools = {
+        "check": ("check", "--published", "--online", "--format", "json"),
+        "test": ("test", "--published", "--json"),
+        "drift": ("drift", "--published", "--json"),
+        "impact": ("impact", "--published", "--json"),
+        "preview": ("preview", "CatalogService.ListDoctors", "--published", "--json"),
+        "rehearse": ("rehearse", "AppointmentService.UnlockSlot", "--published", published, "--json"),
+    }
+    for tool, arguments in tools.items():
+        assert mapping(place, *arguments) in (0, 1), tool
+        about = as_json(capsys)["mappings"]
+        assert (about["looked_at"], about["revision"], about["folder"]) == ("published", published, folder), tool
+    for arguments in (("check", "--published"), ("test", "--published"), ("drift", "--published")):
+        assert mapping(place, *arguments) == 0
+        assert f"*正式 published {published}" in capsys.readouterr().out
+    assert mapping(place, "grants", "--published") == 0
+    assert capsys.readouterr().out.startswith(f"-- 映射 mappings: 文件夹 folder {folder}，*正式 published {published}")
+    assert mapping(place, "drift", "--published", "--update") == 2
+    assert mapping(place, "check", "--published", "0123456789abcdef") == 2
+    assert "0123456789abcdef" in capsys.readouterr().err
+    assert run(["mapping", "check", "--source-url", "sqlite:///x", "--mapping", "pack:zebone", "--published"]) == 2

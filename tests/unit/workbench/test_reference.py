@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import tomllib
@@ -14,13 +15,16 @@ from his_db import contract, registry
 from his_db.catalogue.grant_script import grant_script
 from his_db.catalogue.model import Catalogue, Column, Login, Name, Routine, RoutineParameter, Table
 from his_db.document.problem import Place, Problem, Problems
+from his_db.mapping.load import load_mapping_set
 from his_db.workbench import codes
+from his_db.workbench.check_online import check_use
 from his_db.workbench.discover import score_column
 from his_db.workbench.field_reference import field_reference
 from his_db.workbench.grants import body_rights
 from his_db.workbench.json_schema import mapping_schema
 from his_db.workbench.sarif import sarif
 from his_db.workbench.scaffold import ScaffoldRefused, file_of, scaffold_procedure, scaffold_table
+from his_db.workbench.usage import uses_of
 from his_db.workbench.vocabulary import SUBJECTS, Terms
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -92,7 +96,9 @@ def test_every_file_of_every_pack_fits_the_json_schema() -> None:
 
 
 def test_the_schema_knows_every_kind() -> None:
-    assert set(registry.KINDS) <= set(mapping_schema()["$defs"])
+    assert set(registry.KINDS) - {"gateway"} <= set(mapping_schema()["$defs"])
+    gateways = mapping_schema()["$defs"]["gateway_file"]["properties"]["gateway"]["enum"]
+    assert gateways == list(registry.GATEWAYS)
 
 
 def test_the_scoring_table_names_fields_of_the_contract() -> None:
@@ -125,6 +131,20 @@ def test_sarif_has_a_rule_for_every_result() -> None:
     assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == "H503"
     assert run["tool"]["driver"]["rules"][0]["shortDescription"]["text"] == codes.CODES["H503"]
     assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": 3, "startColumn": 7}
+
+
+@pytest.mark.parametrize(
+    ("file", "uri"),
+    [
+        ("catalog/list_slots.toml", "catalog/list_slots.toml"),
+        ("门诊/号 源.toml", "%E9%97%A8%E8%AF%8A/%E5%8F%B7%20%E6%BA%90.toml"),
+        ("a#1%.toml", "a%231%25.toml"),
+    ],
+)
+def test_places_in_sarif_are_uris(file: str, uri: str) -> None:
+    """SARIF wants RFC 3986: a file of a Chinese name is not found by an editor otherwise."""
+    (result,) = sarif(Problems([Problem(Place(file, 1, 1), "H503", "a", "b")]), "1", "/m")["runs"][0]["results"]
+    assert result["locations"][0]["physicalLocation"]["artifactLocation"] == {"uri": uri, "uriBaseId": "MAPPING"}
 
 
 def catalogue(engine: str, schema: str = "his") -> Catalogue:
@@ -222,6 +242,63 @@ def test_scaffold_is_toml_and_refuses_what_it_cannot() -> None:
         scaffold_table(about, catalogue("mssql"), "nothing")
     with pytest.raises(ScaffoldRefused):
         scaffold_procedure(about, catalogue("mssql"), "nothing")
+
+
+def padded(engine: str) -> Catalogue:
+    columns = (
+        Column("KSDM", "CHAR(6)", nullable=False, comment="科室代码", family="text"),
+        Column("YSDM", "VARCHAR2(6)", nullable=False, comment="医生代码", family="text"),
+        Column("YSXM", "CHAR(20)", nullable=False, comment="医生姓名", family="text"),
+    )
+    table = Table("HIS", "YS", "table", "", columns, ("YSDM",))
+    return Catalogue(engine, Login("me", "hisdb", "utf8", ("HIS",)), {table.key: table}, {}, {})
+
+
+@pytest.mark.parametrize(("engine", "pad"), [("oracle", 6), ("dm", 6), ("mssql", 0), ("mysql", 0), ("postgresql", 0)])
+def test_a_scaffold_pads_filters_on_char_columns_where_blanks_count(engine: str, pad: int) -> None:
+    data = tomllib.loads(scaffold_table(contract.operation("CatalogService.ListDoctors"), padded(engine), "YS").text)
+    (where,) = [item for item in data["where"] if item["column"] == "KSDM"]
+    assert where.get("pad", 0) == pad
+    assert not any("pad" in item for item in data["where"] if item["column"] == "YSDM")
+
+
+QUERY = """schema = 1
+operation = "CatalogService.ListDoctors"
+kind = "query"
+params = [ { name = "zt", const = "1" }, { name = "ksdm", from = "department_id"PAD } ]
+sql = "SELECT y.YSDM, y.YSXM FROM HIS.YS y WHERE y.KSDM = :ksdm AND y.YSXM = :zt AND y.YSDM <> :department_id ORDER BY y.YSDM"
+[[result]]
+fields = [ { to = "doctor_id", column = "YSDM" }, { to = "name", column = "YSXM" }, { to = "department_id", const = "1" } ]
+"""
+TABLE = """schema = 1
+operation = "CatalogService.ListDoctors"
+kind = "table"
+object = "HIS.YS"
+where = [ { column = "KSDM", from = "department_id"PAD } ]
+[[result]]
+fields = [ { to = "doctor_id", column = "YSDM" }, { to = "name", column = "YSXM" }, { to = "department_id", const = "1" } ]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "pad", "engine", "places"),
+    [
+        (QUERY, "", "oracle", [(4, "H512"), (4, "H512")]),
+        (QUERY, ", pad = 6", "oracle", [(4, "H512")]),  # the constant is short, too
+        (QUERY, "", "mssql", []),
+        (TABLE, "", "oracle", [(5, "H512")]),
+        (TABLE, ", pad = 6", "oracle", []),
+    ],
+)
+def test_the_check_finds_char_columns_that_never_match(
+    tmp_path: Path, text: str, pad: str, engine: str, places: list[tuple[int, str]]
+) -> None:
+    (tmp_path / "x.toml").write_text(text.replace("PAD", pad), encoding="utf-8")
+    mapping_set = load_mapping_set(tmp_path, sources={"his": engine}, timezone="Asia/Shanghai")
+    problems = Problems()
+    for use in uses_of(mapping_set):
+        check_use(use, dataclasses.replace(padded(engine), rights={Name("his", "ys"): frozenset({"SELECT"})}), problems)
+    assert [(p.place.line, p.code) for p in problems.sorted()] == places
 
 
 @pytest.mark.parametrize("name", contract.mappable_names())

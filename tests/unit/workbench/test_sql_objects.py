@@ -47,6 +47,38 @@ def test_updates_of_several_tables_and_through_an_alias() -> None:
     }
 
 
+def changes(sql: str, engine: str) -> set[tuple[str, tuple[str, ...]]]:
+    return {(ref.column, ref.tables) for ref in objects_of(sql, engine).changes}
+
+
+def test_columns_that_get_a_value() -> None:
+    assert changes("INSERT INTO a (x, y) SELECT b.p, :y FROM b", "oracle") == {("x", ("a",)), ("y", ("a",))}
+    assert changes("UPDATE k SET k.p = 1, q = z.r FROM dbo.YY k JOIN dbo.ZZ z ON z.i = k.i", "mssql") == {
+        ("p", ("dbo.YY",)),
+        ("q", ("dbo.YY",)),
+    }
+    assert changes("UPDATE a x JOIN b y ON y.k = x.k SET x.p = 1, y.q = 2 WHERE x.k = :k", "mysql") == {
+        ("p", ("a",)),
+        ("q", ("b",)),
+    }
+    assert changes("SELECT x FROM t WHERE x = 1", "sqlite") == set()
+
+
+def test_an_alias_means_one_table_in_each_scope() -> None:
+    sql = "SELECT x.a FROM his.t x JOIN (SELECT y.b FROM u y) d ON d.b = x.a WHERE EXISTS (SELECT 1 FROM w x WHERE x.c = 1)"
+    found = objects_of(sql, "postgresql").aliases
+    assert found["x"] == ("his.t", "w")
+    assert (found["t"], found["y"]) == (("his.t",), ("u",))
+    assert "d" not in found
+    assert "o" not in objects_of("WITH o AS (SELECT a FROM z) SELECT o.a FROM o", "sqlite").aliases
+
+
+def test_a_star_reads_every_column() -> None:
+    assert objects_of("SELECT * FROM a JOIN b ON b.k = a.k", "mysql").stars == ("a", "b")
+    assert objects_of("SELECT y.*, 1 AS n FROM a x JOIN b y ON y.k = x.k", "oracle").stars == ("b",)
+    assert objects_of("SELECT COUNT(*) AS n FROM a", "postgresql").stars == ()
+
+
 def test_aliases_ctes_and_derived_tables_are_seen_through() -> None:
     sql = """WITH w AS (SELECT o.k FROM orders o) SELECT w.k, d.n, p.name
              FROM w JOIN (SELECT count(*) AS n, q.k FROM q GROUP BY q.k) d ON d.k = w.k

@@ -22,7 +22,16 @@ CREATE TABLE GY_YGDM (                 -- 员工代码 [样例: not in the publi
   YGLB INT NOT NULL,                   -- 1 医生 2 收费员 9 虚拟操作员
   PYDM VARCHAR(6),                     -- pinyin initials, cut to six
   YGJJ VARCHAR(200),
+  YBBM VARCHAR(30),                    -- 医保医师编码; NULL = not registered with 医保: self-pay only
   ZFPB INT NOT NULL DEFAULT 0          -- 1 停用
+);
+
+CREATE TABLE GY_YLSF (                 -- 医疗收费项目 [样例: the columns used]
+  FYXH BIGINT NOT NULL PRIMARY KEY,
+  FYMC VARCHAR(60) NOT NULL,
+  FYDJ DOUBLE NOT NULL,
+  YBBM VARCHAR(40),                    -- 国家目录编码; NULL = not in the catalogue
+  ZFPB INT NOT NULL DEFAULT 0
 );
 
 CREATE TABLE MS_GHKS (                 -- 挂号科室: several of one 门诊科室 (MZKS), one per 号别
@@ -38,6 +47,10 @@ CREATE TABLE MS_GHKS (                 -- 挂号科室: several of one 门诊科
   MZKS BIGINT NOT NULL,                -- 门诊科室: the MS_GHKS row of the 普通号
   TJPB INT NOT NULL DEFAULT 0,
   DDXX VARCHAR(200),                   -- 地点
+  GHXM BIGINT,                         -- GY_YLSF.FYXH of the 挂号费 [样例]
+  ZLXM BIGINT,                         -- of the 诊疗费 [样例]
+  YBKS VARCHAR(30),                    -- 医保科室编码; NULL = not registered [样例]
+  YBKB VARCHAR(10),                    -- 医保科别 A03.04 [样例]
   ZFPB INT NOT NULL DEFAULT 0          -- 1 停用 [样例]
 );
 
@@ -151,6 +164,7 @@ CREATE TABLE MS_YYGH (                 -- 预约挂号
   JZXH INT NOT NULL,
   SBXH BIGINT,                         -- MS_GHMX once paid
   ZCID BIGINT,                         -- MS_YYGHHY.HYXH [样例: use]
+  QXSJ VARCHAR(20),                    -- 取消时间, TEXT: 'yyyy/M/d H:mm:ss' of the window, 'yyyy-MM-dd HH:mm:ss' of interfaces [样例]
   DJGH VARCHAR(10) NOT NULL,           -- 登记工号; 退约 overwrites it with who cancelled [样例]
   KEY IX_YYGH_RQ (GHRQ, KSDM),
   KEY IX_YYGH_HY (ZCID),
@@ -177,7 +191,7 @@ CREATE TABLE MS_GHMX (                 -- 挂号明细
   BLJE DOUBLE NOT NULL DEFAULT 0,
   XJJE DOUBLE NOT NULL DEFAULT 0,
   ZPJE DOUBLE NOT NULL DEFAULT 0,
-  ZHJE DOUBLE NOT NULL DEFAULT 0,
+  ZHJE DOUBLE NOT NULL DEFAULT 0,      -- 个人账户
   HBWC DOUBLE NOT NULL DEFAULT 0,
   QTYS DOUBLE NOT NULL DEFAULT 0,      -- 其他应收: WeChat, Alipay, 健康160
   ZHLB INT,
@@ -188,7 +202,7 @@ CREATE TABLE MS_GHMX (                 -- 挂号明细
   JZHM VARCHAR(20),
   YYBZ INT NOT NULL DEFAULT 0,         -- 1 from a booking
   JZZT INT NOT NULL DEFAULT 0,         -- 0 候诊 1 就诊中 9 就诊结束 [样例: values]
-  NJJBLSH VARCHAR(40),
+  NJJBLSH VARCHAR(40),                 -- 医保结算号 (setl_id)
   QHSJ DATETIME,                       -- 取号时间
   FFFS INT,                            -- as MS_FKXX.FKFS
   HYXH BIGINT,
@@ -219,7 +233,8 @@ CREATE TABLE MS_MZXX (                 -- 门诊收费
   QTYS DOUBLE NOT NULL DEFAULT 0,
   HBWC DOUBLE NOT NULL DEFAULT 0,
   ZJJE DOUBLE NOT NULL,                -- total
-  ZFJE DOUBLE NOT NULL,                -- 自负
+  ZFJE DOUBLE NOT NULL,                -- 自负: what the 基金 does not pay
+  ZHJE DOUBLE NOT NULL DEFAULT 0,      -- 个人账户 [样例: as in MS_GHMX]
   JJZFJE DOUBLE NOT NULL DEFAULT 0,    -- 基金支付 (insurance)
   ZFPB INT NOT NULL DEFAULT 0,         -- 1 作废
   THPB INT NOT NULL DEFAULT 0,         -- 1 退号
@@ -241,6 +256,44 @@ CREATE TABLE MS_FKXX (                 -- 付款信息: one row per way of payin
   KEY IX_FKXX_MZ (MZXH),
   KEY IX_FKXX_HM (FKHM)
 ) AUTO_INCREMENT = 950001;
+
+CREATE TABLE YB_GHJS (                 -- 医保挂号结算 [样例]: one row a settlement; its reversal is a row of its own, all amounts negative
+  JSXH BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  JSLX INT NOT NULL,                   -- 1 结算 2 撤销(红冲)
+  YXSH BIGINT,                         -- of a reversal: the JSXH that it undoes
+  SBXH BIGINT NOT NULL,                -- MS_GHMX
+  MZXH BIGINT NOT NULL,                -- MS_MZXX
+  BRID BIGINT NOT NULL,
+  RYBH VARCHAR(30) NOT NULL,           -- psn_no
+  XZLX VARCHAR(6),                     -- insutype
+  CBDQ VARCHAR(6),                     -- insuplc_admdvs
+  JZID VARCHAR(30) NOT NULL,           -- mdtrt_id
+  MZLSH VARCHAR(30),                   -- ipt_otp_no: the visit number that 医保 was told
+  SFPC VARCHAR(30),                    -- chrg_bchno
+  JSID VARCHAR(30) NOT NULL,           -- setl_id; of a reversal the number that 2208 gave
+  JZBW VARCHAR(30), FYBW VARCHAR(30), JSBW VARCHAR(30), -- msgid of 2203A, 2204, 2207A
+  QDBH VARCHAR(30),                    -- sign_no
+  JSSJ DATETIME NOT NULL,              -- setl_time
+  QSLB VARCHAR(6), QSFS VARCHAR(6), QSJG VARCHAR(6), YLLB VARCHAR(6),
+  ZFY DOUBLE NOT NULL, QZFJE DOUBLE, CXJZF DOUBLE, XXZF DOUBLE, FHZC DOUBLE, QFX DOUBLE, TCZF DOUBLE, GWYBZ DOUBLE, DBZF DOUBLE,
+  DEZF DOUBLE, QYBC DOUBLE, YLJZ DOUBLE, QTZF DOUBLE, JJZE DOUBLE NOT NULL, GRFD DOUBLE, ZHZF DOUBLE NOT NULL, XJZF DOUBLE NOT NULL,
+  YYFD DOUBLE, GJZF DOUBLE, ZHYE DOUBLE,
+  CZGH VARCHAR(10) NOT NULL,
+  KEY IX_YBGHJS_GH (SBXH),
+  KEY IX_YBGHJS_JS (JSID)
+) AUTO_INCREMENT = 700001;
+
+CREATE TABLE MS_CF01 (                 -- 处方 [样例: the columns used]
+  CFSB BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  JGID VARCHAR(8) NOT NULL,
+  GHXH BIGINT NOT NULL,                -- MS_GHMX.SBXH
+  BRID BIGINT NOT NULL,
+  KSDM BIGINT NOT NULL,
+  YSDM VARCHAR(18) NOT NULL,
+  KFRQ DATETIME NOT NULL,
+  ZFPB INT NOT NULL DEFAULT 0,         -- 1 作废
+  KEY IX_CF01_GH (GHXH)
+);
 
 CREATE TABLE MS_GHRB (                 -- 挂号日报
   CZGH VARCHAR(10) NOT NULL,

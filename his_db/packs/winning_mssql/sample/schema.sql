@@ -16,15 +16,17 @@ CREATE TYPE dbo.ut_ksdm FROM varchar(12);
 CREATE TYPE dbo.ut_sjh FROM varchar(32);
 GO
 -- 系统参数, config '是'/'否' or a value.
--- GH001 锁号分钟数 · GH021 日结后是否允许退号 · GH030 同一科室当天限约一次 · SJPY 样例时间偏移(天)
+-- GH001 锁号分钟数 · GH021 日结后是否允许退号 · GH022 取号后是否允许退号 · GH030 同一科室当天限约一次 · GH031 预约即挂号 · SJPY 样例时间偏移(天)
 CREATE TABLE dbo.YY_CONFIG (id varchar(8) PRIMARY KEY, name varchar(64), config varchar(255));
 
 -- 科室; jlzt 0 正常 1 停用; sfgh 1 = 挂号科室. name carries trailing blanks in some rows.
 CREATE TABLE dbo.YY_KSBMK (
     id char(6) PRIMARY KEY, name varchar(40) NOT NULL, py varchar(16), wb varchar(16), yydm char(4) NOT NULL, lxwz varchar(60),
-    jj varchar(400), ghf_pt dbo.ut_money, zlf_pt dbo.ut_money, pxh int, sfgh dbo.ut_bz NOT NULL DEFAULT 1, jlzt dbo.ut_bz NOT NULL DEFAULT 0
+    jj varchar(400), ghf_pt dbo.ut_money, zlf_pt dbo.ut_money, pxh int, sfgh dbo.ut_bz NOT NULL DEFAULT 1, jlzt dbo.ut_bz NOT NULL DEFAULT 0,
+    ybksbm varchar(30), ybkb varchar(16)          -- 医保科室编码, 科别; null = 未备案, 只能自费
 );
--- 职工 (doctors, cashiers, virtual operators); lb 1 医生 2 收费员 9 虚拟操作员. zcdm 职称: 1 住院 2 主治 3 副主任 4 主任
+-- 职工 (doctors, cashiers, virtual operators); lb 1 医生 2 收费员 9 虚拟操作员. zcdm 职称: 1 住院 2 主治 3 副主任 4 主任.
+-- ybysbm 医保医师编码; null = 未备案, 只能自费
 CREATE TABLE dbo.YY_ZGBMK (
     id char(6) PRIMARY KEY, name varchar(20) NOT NULL, py varchar(16), wb varchar(16), sex varchar(4), ks_id dbo.ut_ksdm, zcdm char(4),
     zcmc varchar(20), ybysbm varchar(30), jj varchar(400), lb dbo.ut_bz NOT NULL DEFAULT 1, jlzt dbo.ut_bz NOT NULL DEFAULT 0
@@ -47,11 +49,21 @@ CREATE TABLE dbo.GH_YY_HMD (
     ksrq dbo.ut_rq16, jsrq dbo.ut_rq16, memo varchar(60), jlzt dbo.ut_bz NOT NULL DEFAULT 0
 );
 CREATE INDEX idx_hmd_patid ON dbo.GH_YY_HMD (patid);
+-- 小程序就诊人绑定: zhid 账号, gx 1 本人 2 父母 3 子女 4 配偶 9 其他, mrbz 1 默认
+CREATE TABLE dbo.WX_JZRBD (
+    bdxh int IDENTITY(1,1) PRIMARY KEY, zhid varchar(64) NOT NULL, patid dbo.ut_xh12 NOT NULL, gx dbo.ut_bz NOT NULL, mrbz dbo.ut_bz NOT NULL DEFAULT 0,
+    bdrq dbo.ut_rq16, jlzt dbo.ut_bz NOT NULL DEFAULT 0
+);
+CREATE INDEX idx_jzrbd_zhid ON dbo.WX_JZRBD (zhid);
 
 -- 时段 (午别): 01 上午 02 下午 03 晚上
 CREATE TABLE dbo.GH_YY_ZZLX (id char(4) PRIMARY KEY, name varchar(20), kssj char(5), jssj char(5));
 -- 号别: ghlb 0 普通 1 急诊 2 专家 4 特需
-CREATE TABLE dbo.GH_YY_HBK (ghlb dbo.ut_bz PRIMARY KEY, name varchar(20), ghf dbo.ut_money, zlf dbo.ut_money);
+CREATE TABLE dbo.GH_YY_HBK (
+    ghlb dbo.ut_bz PRIMARY KEY, name varchar(20), ghf dbo.ut_money, zlf dbo.ut_money, ghfxm varchar(12), zlfxm varchar(12)   -- 收费项目 of the two fees
+);
+-- 收费小项目; dydm = 国家医保目录编码, null = 医保不支付
+CREATE TABLE dbo.YY_SFXXMK (id varchar(12) PRIMARY KEY, name varchar(40), xmdj dbo.ut_money, dydm varchar(40), jlzt dbo.ut_bz NOT NULL DEFAULT 0);
 
 -- 排班明细. ysdm blank = 普通门诊, no doctor. tzbz 0 正常 1 停诊 (tzczyh/tzrq/tzyy set, blanked again at 恢复).
 -- tdysdm = 原医生 after a 替诊. ygh counts locks, bookings and registrations; yyxh_max = the last number allotted (never reused).
@@ -110,7 +122,7 @@ CREATE TABLE dbo.GH_GHMXK (
 );
 CREATE INDEX idx_ghmxk_ghxh ON dbo.GH_GHMXK (ghxh);
 
--- 结算库. jlzt 0 有效 1 已退 2 红冲 (tsjh = 原收据号, amounts negative). rjxh null = 未日结. ybjszt 1 = 医保已结.
+-- 结算库. jlzt 0 有效 1 已退 2 红冲 (tsjh = 原收据号, amounts negative). rjxh null = 未日结. ybjszt 1 = 医保已结: zxlsh 就诊ID, jslsh 结算ID.
 -- zje 总金额 = zfje 自付 + ybje 医保记账; xjje 现金, zpje 网络支付 (zph 商户订单号, jylsh 交易流水号); tkdh 退款单号 on the red row.
 CREATE TABLE dbo.SF_BRJSK (
     sjh dbo.ut_sjh PRIMARY KEY, patid dbo.ut_xh12 NOT NULL, ghxh dbo.ut_xh12 NOT NULL, fph varchar(20), czyh dbo.ut_czyh NOT NULL,
@@ -118,7 +130,7 @@ CREATE TABLE dbo.SF_BRJSK (
     zfje dbo.ut_money NOT NULL DEFAULT 0, ybje dbo.ut_money NOT NULL DEFAULT 0, yhje dbo.ut_money NOT NULL DEFAULT 0,
     xjje dbo.ut_money NOT NULL DEFAULT 0, zpje dbo.ut_money NOT NULL DEFAULT 0, srje dbo.ut_money NOT NULL DEFAULT 0,
     zffs char(2) NOT NULL, zph varchar(64), jylsh varchar(64), tkdh varchar(64), wbddh varchar(64), zxlsh varchar(64),
-    ybjszt dbo.ut_bz NOT NULL DEFAULT 0, tsjh dbo.ut_sjh, ghsfbz dbo.ut_bz NOT NULL DEFAULT 0, rjxh dbo.ut_xh12, appjkdm char(4),
+    jslsh varchar(64), ybjszt dbo.ut_bz NOT NULL DEFAULT 0, tsjh dbo.ut_sjh, ghsfbz dbo.ut_bz NOT NULL DEFAULT 0, rjxh dbo.ut_xh12, appjkdm char(4),
     gxrq dbo.ut_rq16, jlzt dbo.ut_bz NOT NULL DEFAULT 0
 );
 CREATE INDEX idx_brjsk_ghxh ON dbo.SF_BRJSK (ghxh);
@@ -127,6 +139,19 @@ CREATE INDEX idx_brjsk_zph ON dbo.SF_BRJSK (zph);
 CREATE INDEX idx_brjsk_ddh ON dbo.SF_BRJSK (wbddh);
 CREATE INDEX idx_brjsk_tsjh ON dbo.SF_BRJSK (tsjh);
 CREATE INDEX idx_brjsk_tkdh ON dbo.SF_BRJSK (tkdh);
+-- 国标医保结算库, one row for each 2207A; 2208 makes jlzt 0 有效 -> 1 已撤销 (cxjsid 结算ID of 2208, cxrq). jzlsh 就诊号 = gh_ghyyk.xh, of a
+-- walk-in gh_ghzdk.xh. msgidgh / msgidmx / msgidjs = msgid of 2201 / 2204 / 2207A. jjzf 基金合计, tczf 统筹, zhzf 个账, gjzf 共济, xjzf 现金, yyfd 医院.
+CREATE TABLE dbo.YB_GBJSK (
+    jsxh int IDENTITY(1,1) PRIMARY KEY, sjh dbo.ut_sjh NOT NULL, ghxh dbo.ut_xh12 NOT NULL, yyxh dbo.ut_xh12, rybh varchar(30) NOT NULL, xzlx varchar(6), cbdq varchar(6),
+    jzid varchar(30) NOT NULL, jzlsh varchar(30), sfpch varchar(30), jsid varchar(30) NOT NULL, msgidgh varchar(30), msgidmx varchar(30),
+    msgidjs varchar(30), qdbh varchar(30), jssj dbo.ut_rq16, qslb varchar(6), qsfs varchar(6), qsjg varchar(6), yllb varchar(6),
+    zje dbo.ut_money NOT NULL, qzf dbo.ut_money, cxj dbo.ut_money, xxzf dbo.ut_money, fhfw dbo.ut_money, qfx dbo.ut_money, tczf dbo.ut_money, gwy dbo.ut_money, qybc dbo.ut_money, dbzf dbo.ut_money, dezf dbo.ut_money, yljz dbo.ut_money, qtzf dbo.ut_money,
+    jjzf dbo.ut_money NOT NULL, grfd dbo.ut_money, zhzf dbo.ut_money NOT NULL, xjzf dbo.ut_money NOT NULL, yyfd dbo.ut_money, gjzf dbo.ut_money, ye dbo.ut_money, cxjsid varchar(30), cxrq dbo.ut_rq16,
+    jlzt dbo.ut_bz NOT NULL DEFAULT 0
+);
+CREATE INDEX idx_gbjsk_ghxh ON dbo.YB_GBJSK (ghxh);
+CREATE INDEX idx_gbjsk_yyxh ON dbo.YB_GBJSK (yyxh);
+CREATE INDEX idx_gbjsk_jsid ON dbo.YB_GBJSK (jsid);
 -- 挂号日结; sf_brjsk.rjxh points here
 CREATE TABLE dbo.GH_RJZ (
     rjxh dbo.ut_xh12 PRIMARY KEY, czyh dbo.ut_czyh NOT NULL, jzrq dbo.ut_rq16 NOT NULL, ghrs int, ghje dbo.ut_money, thrs int, thje dbo.ut_money,
@@ -152,7 +177,7 @@ CREATE TABLE dbo.SF_NBRJSK (
     zfje dbo.ut_money NOT NULL DEFAULT 0, ybje dbo.ut_money NOT NULL DEFAULT 0, yhje dbo.ut_money NOT NULL DEFAULT 0,
     xjje dbo.ut_money NOT NULL DEFAULT 0, zpje dbo.ut_money NOT NULL DEFAULT 0, srje dbo.ut_money NOT NULL DEFAULT 0,
     zffs char(2) NOT NULL, zph varchar(64), jylsh varchar(64), tkdh varchar(64), wbddh varchar(64), zxlsh varchar(64),
-    ybjszt dbo.ut_bz NOT NULL DEFAULT 0, tsjh dbo.ut_sjh, ghsfbz dbo.ut_bz NOT NULL DEFAULT 0, rjxh dbo.ut_xh12, appjkdm char(4),
+    jslsh varchar(64), ybjszt dbo.ut_bz NOT NULL DEFAULT 0, tsjh dbo.ut_sjh, ghsfbz dbo.ut_bz NOT NULL DEFAULT 0, rjxh dbo.ut_xh12, appjkdm char(4),
     gxrq dbo.ut_rq16, jlzt dbo.ut_bz NOT NULL DEFAULT 0
 );
 CREATE INDEX idx_nbrjsk_ghxh ON dbo.SF_NBRJSK (ghxh);

@@ -223,7 +223,9 @@ Global___BookAppointmentRequest: _TypeAlias = BookAppointmentRequest  # noqa: Y0
 
 @_typing.final
 class BookAppointmentResponse(_message.Message):
-    """The order as the HIS has it."""
+    """The order as the HIS has it. A repeated request whose order has ended meanwhile is refused with ALREADY_CANCELLED or
+    ALREADY_REFUNDED; who still wants a number books under a new request_id.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

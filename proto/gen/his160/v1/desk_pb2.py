@@ -28,7 +28,7 @@ from his160.v1 import common_pb2 as his160_dot_v1_dot_common__pb2
 from his160.v1 import payment_pb2 as his160_dot_v1_dot_payment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14his160/v1/desk.proto\x12\this160.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x16google/type/date.proto\x1a\x16his160/v1/common.proto\x1a\x17his160/v1/payment.proto\"\x95\x01\n\x13\x43\x61ncelOnSiteRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x16\n\x0e\x61ppointment_id\x18\x03 \x01(\t\x12\x19\n\x0boperator_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\twindow_no\x18\x05 \x01(\t\x12\x0c\n\x04note\x18\x06 \x01(\t\"A\n\x14\x43\x61ncelOnSiteResponse\x12)\n\nacceptance\x18\x01 \x01(\x0e\x32\x15.his160.v1.Acceptance\"\xd0\x01\n\x13RefundOnSiteRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x16\n\x0e\x61ppointment_id\x18\x03 \x01(\t\x12\x19\n\x0boperator_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1f\n\x11refund_receipt_no\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\namount_fen\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x11\n\twindow_no\x18\x07 \x01(\t\x12\x0c\n\x04note\x18\x08 \x01(\t\"d\n\x14RefundOnSiteResponse\x12)\n\nacceptance\x18\x01 \x01(\x0e\x32\x15.his160.v1.Acceptance\x12!\n\x06refund\x18\x02 \x01(\x0b\x32\x11.his160.v1.Refund\"\x87\x02\n\x16SuspendScheduleRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0bschedule_id\x18\x02 \x01(\t\x12\x15\n\rdepartment_id\x18\x03 \x01(\t\x12\x11\n\tdoctor_id\x18\x04 \x01(\t\x12$\n\tfrom_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date\x12\"\n\x07to_date\x18\x06 \x01(\x0b\x32\x11.google.type.Date\x12!\n\x06period\x18\x07 \x01(\x0e\x32\x11.his160.v1.Period\x12\x19\n\x0boperator_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04note\x18\t \x01(\t\"l\n\x17SuspendScheduleResponse\x12)\n\nacceptance\x18\x01 \x01(\x0e\x32\x15.his160.v1.Acceptance\x12&\n\tschedules\x18\x02 \x03(\x0b\x32\x13.his160.v1.Schedule\"\x7f\n\x14ReplaceDoctorRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0bschedule_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tdoctor_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0boperator_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\"B\n\x15ReplaceDoctorResponse\x12)\n\nacceptance\x18\x01 \x01(\x0e\x32\x15.his160.v1.Acceptance\"o\n\x0e\x43heckInRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x16\n\x0e\x61ppointment_id\x18\x03 \x01(\t\x12\x19\n\x0boperator_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\"<\n\x0f\x43heckInResponse\x12)\n\nacceptance\x18\x01 \x01(\x0e\x32\x15.his160.v1.Acceptance\";\n\x0fGetOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\x12\x16\n\x0e\x61ppointment_id\x18\x02 \x01(\t\"E\n\x10GetOrderResponse\x12\x31\n\x0b\x61ppointment\x18\x01 \x01(\x0b\x32\x16.his160.v1.AppointmentB\x04\xe2\x41\x01\x02*W\n\nAcceptance\x12\x1a\n\x16\x41\x43\x43\x45PTANCE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43\x43\x45PTANCE_LOCAL\x10\x01\x12\x17\n\x13\x41\x43\x43\x45PTANCE_PLATFORM\x10\x02\x32\x82\x04\n\x0b\x44\x65skService\x12T\n\x0c\x43\x61ncelOnSite\x12\x1e.his160.v1.CancelOnSiteRequest\x1a\x1f.his160.v1.CancelOnSiteResponse\"\x03\x90\x02\x02\x12T\n\x0cRefundOnSite\x12\x1e.his160.v1.RefundOnSiteRequest\x1a\x1f.his160.v1.RefundOnSiteResponse\"\x03\x90\x02\x02\x12]\n\x0fSuspendSchedule\x12!.his160.v1.SuspendScheduleRequest\x1a\".his160.v1.SuspendScheduleResponse\"\x03\x90\x02\x02\x12W\n\rReplaceDoctor\x12\x1f.his160.v1.ReplaceDoctorRequest\x1a .his160.v1.ReplaceDoctorResponse\"\x03\x90\x02\x02\x12\x45\n\x07\x43heckIn\x12\x19.his160.v1.CheckInRequest\x1a\x1a.his160.v1.CheckInResponse\"\x03\x90\x02\x02\x12H\n\x08GetOrder\x12\x1a.his160.v1.GetOrderRequest\x1a\x1b.his160.v1.GetOrderResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14his160/v1/desk.proto\x12\this160.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x16google/type/date.proto\x1a\x16his160/v1/common.proto\x1a\x17his160/v1/payment.proto\"\x95\x01\n\x13\x43\x61ncelOnSiteRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x16\n\x0e\x61ppointment_id\x18\x03 \x01(\t\x12\x19\n\x0boperator_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\twindow_no\x18\x05 \x01(\t\x12\x0c\n\x04note\x18\x06 \x01(\t\"A\n\x14\x43\x61ncelOnSiteResponse\x12)\n\nacceptance\x18\x01 \x01(\x0e\x32\x15.his160.v1.Acceptance\"\xd0\x01\n\x13RefundOnSiteRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x16\n\x0e\x61ppointment_id\x18\x03 \x01(\t\x12\x19\n\x0boperator_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1f\n\x11refund_receipt_no\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\namount_fen\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x11\n\twindow_no\x18\x07 \x01(\t\x12\x0c\n\x04note\x18\x08 \x01(\t\"\x9b\x01\n\x14RefundOnSiteResponse\x12)\n\nacceptance\x18\x01 \x01(\x0e\x32\x15.his160.v1.Acceptance\x12!\n\x06refund\x18\x02 \x01(\x0b\x32\x11.his160.v1.Refund\x12%\n\x05payer\x18\x03 \x01(\x0e\x32\x16.his160.v1.RefundPayer\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\"\x87\x02\n\x16SuspendScheduleRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0bschedule_id\x18\x02 \x01(\t\x12\x15\n\rdepartment_id\x18\x03 \x01(\t\x12\x11\n\tdoctor_id\x18\x04 \x01(\t\x12$\n\tfrom_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date\x12\"\n\x07to_date\x18\x06 \x01(\x0b\x32\x11.google.type.Date\x12!\n\x06period\x18\x07 \x01(\x0e\x32\x11.his160.v1.Period\x12\x19\n\x0boperator_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04note\x18\t \x01(\t\"l\n\x17SuspendScheduleResponse\x12)\n\nacceptance\x18\x01 \x01(\x0e\x32\x15.his160.v1.Acceptance\x12&\n\tschedules\x18\x02 \x03(\x0b\x32\x13.his160.v1.Schedule\"\x7f\n\x14ReplaceDoctorRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0bschedule_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tdoctor_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0boperator_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\"B\n\x15ReplaceDoctorResponse\x12)\n\nacceptance\x18\x01 \x01(\x0e\x32\x15.his160.v1.Acceptance\"o\n\x0e\x43heckInRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08order_no\x18\x02 \x01(\t\x12\x16\n\x0e\x61ppointment_id\x18\x03 \x01(\t\x12\x19\n\x0boperator_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\"<\n\x0f\x43heckInResponse\x12)\n\nacceptance\x18\x01 \x01(\x0e\x32\x15.his160.v1.Acceptance\";\n\x0fGetOrderRequest\x12\x10\n\x08order_no\x18\x01 \x01(\t\x12\x16\n\x0e\x61ppointment_id\x18\x02 \x01(\t\"E\n\x10GetOrderResponse\x12\x31\n\x0b\x61ppointment\x18\x01 \x01(\x0b\x32\x16.his160.v1.AppointmentB\x04\xe2\x41\x01\x02*|\n\x0bRefundPayer\x12\x1c\n\x18REFUND_PAYER_UNSPECIFIED\x10\x00\x12\x19\n\x15REFUND_PAYER_PLATFORM\x10\x01\x12\x19\n\x15REFUND_PAYER_HOSPITAL\x10\x02\x12\x19\n\x15REFUND_PAYER_ACCEPTED\x10\x03*W\n\nAcceptance\x12\x1a\n\x16\x41\x43\x43\x45PTANCE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43\x43\x45PTANCE_LOCAL\x10\x01\x12\x17\n\x13\x41\x43\x43\x45PTANCE_PLATFORM\x10\x02\x32\x82\x04\n\x0b\x44\x65skService\x12T\n\x0c\x43\x61ncelOnSite\x12\x1e.his160.v1.CancelOnSiteRequest\x1a\x1f.his160.v1.CancelOnSiteResponse\"\x03\x90\x02\x02\x12T\n\x0cRefundOnSite\x12\x1e.his160.v1.RefundOnSiteRequest\x1a\x1f.his160.v1.RefundOnSiteResponse\"\x03\x90\x02\x02\x12]\n\x0fSuspendSchedule\x12!.his160.v1.SuspendScheduleRequest\x1a\".his160.v1.SuspendScheduleResponse\"\x03\x90\x02\x02\x12W\n\rReplaceDoctor\x12\x1f.his160.v1.ReplaceDoctorRequest\x1a .his160.v1.ReplaceDoctorResponse\"\x03\x90\x02\x02\x12\x45\n\x07\x43heckIn\x12\x19.his160.v1.CheckInRequest\x1a\x1a.his160.v1.CheckInResponse\"\x03\x90\x02\x02\x12H\n\x08GetOrder\x12\x1a.his160.v1.GetOrderRequest\x1a\x1b.his160.v1.GetOrderResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -77,32 +77,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESKSERVICE'].methods_by_name['CheckIn']._serialized_options = b'\220\002\002'
   _globals['_DESKSERVICE'].methods_by_name['GetOrder']._loaded_options = None
   _globals['_DESKSERVICE'].methods_by_name['GetOrder']._serialized_options = b'\220\002\001'
-  _globals['_ACCEPTANCE']._serialized_start=1553
-  _globals['_ACCEPTANCE']._serialized_end=1640
+  _globals['_REFUNDPAYER']._serialized_start=1609
+  _globals['_REFUNDPAYER']._serialized_end=1733
+  _globals['_ACCEPTANCE']._serialized_start=1735
+  _globals['_ACCEPTANCE']._serialized_end=1822
   _globals['_CANCELONSITEREQUEST']._serialized_start=142
   _globals['_CANCELONSITEREQUEST']._serialized_end=291
   _globals['_CANCELONSITERESPONSE']._serialized_start=293
   _globals['_CANCELONSITERESPONSE']._serialized_end=358
   _globals['_REFUNDONSITEREQUEST']._serialized_start=361
   _globals['_REFUNDONSITEREQUEST']._serialized_end=569
-  _globals['_REFUNDONSITERESPONSE']._serialized_start=571
-  _globals['_REFUNDONSITERESPONSE']._serialized_end=671
-  _globals['_SUSPENDSCHEDULEREQUEST']._serialized_start=674
-  _globals['_SUSPENDSCHEDULEREQUEST']._serialized_end=937
-  _globals['_SUSPENDSCHEDULERESPONSE']._serialized_start=939
-  _globals['_SUSPENDSCHEDULERESPONSE']._serialized_end=1047
-  _globals['_REPLACEDOCTORREQUEST']._serialized_start=1049
-  _globals['_REPLACEDOCTORREQUEST']._serialized_end=1176
-  _globals['_REPLACEDOCTORRESPONSE']._serialized_start=1178
-  _globals['_REPLACEDOCTORRESPONSE']._serialized_end=1244
-  _globals['_CHECKINREQUEST']._serialized_start=1246
-  _globals['_CHECKINREQUEST']._serialized_end=1357
-  _globals['_CHECKINRESPONSE']._serialized_start=1359
-  _globals['_CHECKINRESPONSE']._serialized_end=1419
-  _globals['_GETORDERREQUEST']._serialized_start=1421
-  _globals['_GETORDERREQUEST']._serialized_end=1480
-  _globals['_GETORDERRESPONSE']._serialized_start=1482
-  _globals['_GETORDERRESPONSE']._serialized_end=1551
-  _globals['_DESKSERVICE']._serialized_start=1643
-  _globals['_DESKSERVICE']._serialized_end=2157
+  _globals['_REFUNDONSITERESPONSE']._serialized_start=572
+  _globals['_REFUNDONSITERESPONSE']._serialized_end=727
+  _globals['_SUSPENDSCHEDULEREQUEST']._serialized_start=730
+  _globals['_SUSPENDSCHEDULEREQUEST']._serialized_end=993
+  _globals['_SUSPENDSCHEDULERESPONSE']._serialized_start=995
+  _globals['_SUSPENDSCHEDULERESPONSE']._serialized_end=1103
+  _globals['_REPLACEDOCTORREQUEST']._serialized_start=1105
+  _globals['_REPLACEDOCTORREQUEST']._serialized_end=1232
+  _globals['_REPLACEDOCTORRESPONSE']._serialized_start=1234
+  _globals['_REPLACEDOCTORRESPONSE']._serialized_end=1300
+  _globals['_CHECKINREQUEST']._serialized_start=1302
+  _globals['_CHECKINREQUEST']._serialized_end=1413
+  _globals['_CHECKINRESPONSE']._serialized_start=1415
+  _globals['_CHECKINRESPONSE']._serialized_end=1475
+  _globals['_GETORDERREQUEST']._serialized_start=1477
+  _globals['_GETORDERREQUEST']._serialized_end=1536
+  _globals['_GETORDERRESPONSE']._serialized_start=1538
+  _globals['_GETORDERRESPONSE']._serialized_end=1607
+  _globals['_DESKSERVICE']._serialized_start=1825
+  _globals['_DESKSERVICE']._serialized_end=2339
 # @@protoc_insertion_point(module_scope)

@@ -22,6 +22,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _RefundPayer:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RefundPayerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundPayer.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REFUND_PAYER_UNSPECIFIED: _RefundPayer.ValueType  # 0
+    """Not known: the HIS could not be asked by which payment the order was paid."""
+    REFUND_PAYER_PLATFORM: _RefundPayer.ValueType  # 1
+    """160, when it has the event."""
+    REFUND_PAYER_HOSPITAL: _RefundPayer.ValueType  # 2
+    """The hospital, on its own merchant account: the HIS's refund at the window, or finance. Neither 160 nor the agent begins it."""
+    REFUND_PAYER_ACCEPTED: _RefundPayer.ValueType  # 3
+    """The payment house has accepted it: see out_refund_no."""
+
+class RefundPayer(_RefundPayer, metaclass=_RefundPayerEnumTypeWrapper):
+    """Who gives the money of a refund at the window back, by the way it came."""
+
+REFUND_PAYER_UNSPECIFIED: RefundPayer.ValueType  # 0
+"""Not known: the HIS could not be asked by which payment the order was paid."""
+REFUND_PAYER_PLATFORM: RefundPayer.ValueType  # 1
+"""160, when it has the event."""
+REFUND_PAYER_HOSPITAL: RefundPayer.ValueType  # 2
+"""The hospital, on its own merchant account: the HIS's refund at the window, or finance. Neither 160 nor the agent begins it."""
+REFUND_PAYER_ACCEPTED: RefundPayer.ValueType  # 3
+"""The payment house has accepted it: see out_refund_no."""
+Global___RefundPayer: _TypeAlias = RefundPayer  # noqa: Y015
+
 class _Acceptance:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -168,8 +196,14 @@ class RefundOnSiteResponse(_message.Message):
 
     ACCEPTANCE_FIELD_NUMBER: _builtins.int
     REFUND_FIELD_NUMBER: _builtins.int
+    PAYER_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
     acceptance: Global___Acceptance.ValueType
     """How far it has come."""
+    payer: Global___RefundPayer.ValueType
+    """Who gives the money back. Never this call: it tells, it moves no money."""
+    advice: _builtins.str
+    """What the cashier is to know about the money, one Chinese sentence."""
     @_builtins.property
     def refund(self) -> _payment_pb2.Refund:
         """The refund as known so far."""
@@ -179,10 +213,12 @@ class RefundOnSiteResponse(_message.Message):
         *,
         acceptance: Global___Acceptance.ValueType = ...,
         refund: _payment_pb2.Refund | None = ...,
+        payer: Global___RefundPayer.ValueType = ...,
+        advice: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["refund", b"refund"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "refund", b"refund"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "advice", b"advice", "payer", b"payer", "refund", b"refund"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

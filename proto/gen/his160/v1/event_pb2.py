@@ -24,10 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.type import date_pb2 as google_dot_type_dot_date__pb2
 from his160.v1 import common_pb2 as his160_dot_v1_dot_common__pb2
+from his160.v1 import payment_pb2 as his160_dot_v1_dot_payment__pb2
+from his160.v1 import reason_pb2 as his160_dot_v1_dot_reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15his160/v1/event.proto\x12\this160.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16his160/v1/common.proto\"\xe0\x04\n\x05\x45vent\x12\x16\n\x08\x65vent_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04site\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08sequence\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12(\n\x04kind\x18\x04 \x01(\x0e\x32\x14.his160.v1.EventKindB\x04\xe2\x41\x01\x02\x12\'\n\x06origin\x18\x05 \x01(\x0e\x32\x11.his160.v1.OriginB\x04\xe2\x41\x01\x02\x12)\n\x07subject\x18\x06 \x01(\x0e\x32\x12.his160.v1.SubjectB\x04\xe2\x41\x01\x02\x12\x10\n\x08order_no\x18\x07 \x01(\t\x12\x16\n\x0e\x61ppointment_id\x18\x08 \x01(\t\x12\x13\n\x0bschedule_id\x18\t \x01(\t\x12\x32\n\x12\x61ppointment_before\x18\n \x01(\x0b\x32\x16.his160.v1.Appointment\x12\x31\n\x11\x61ppointment_after\x18\x0b \x01(\x0b\x32\x16.his160.v1.Appointment\x12,\n\x0fschedule_before\x18\x0c \x01(\x0b\x32\x13.his160.v1.Schedule\x12+\n\x0eschedule_after\x18\r \x01(\x0b\x32\x13.his160.v1.Schedule\x12\x31\n\roccurred_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\rcaptured_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\x12\x18\n\x10mapping_revision\x18\x10 \x01(\t\x12\x0e\n\x06stream\x18\x11 \x01(\t\">\n\x11ReadEventsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"6\n\x12ReadEventsResponse\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.his160.v1.Event\"%\n\x10\x41\x63kEventsRequest\x12\x11\n\tevent_ids\x18\x01 \x03(\t\"(\n\x11\x41\x63kEventsResponse\x12\x13\n\x0bnewly_acked\x18\x01 \x01(\x05*\xd5\x02\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45VENT_KIND_BOOKED\x10\x01\x12\x13\n\x0f\x45VENT_KIND_PAID\x10\x02\x12\x18\n\x14\x45VENT_KIND_CANCELLED\x10\x03\x12\x17\n\x13\x45VENT_KIND_REFUNDED\x10\x04\x12\x18\n\x14\x45VENT_KIND_SUSPENDED\x10\x05\x12\x17\n\x13\x45VENT_KIND_REPLACED\x10\x06\x12\x1a\n\x16\x45VENT_KIND_RESCHEDULED\x10\x07\x12\x19\n\x15\x45VENT_KIND_CHECKED_IN\x10\x08\x12\x16\n\x12\x45VENT_KIND_VISITED\x10\t\x12\x16\n\x12\x45VENT_KIND_NO_SHOW\x10\n\x12\x1b\n\x17\x45VENT_KIND_REPORT_READY\x10\x0b\x12\x16\n\x12\x45VENT_KIND_RESUMED\x10\x0c*I\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x13\n\x0fORIGIN_PLATFORM\x10\x01\x12\x12\n\x0eORIGIN_ON_SITE\x10\x02\x32\xad\x01\n\x0c\x45ventService\x12P\n\nReadEvents\x12\x1c.his160.v1.ReadEventsRequest\x1a\x1d.his160.v1.ReadEventsResponse\"\x03\x90\x02\x01\x30\x01\x12K\n\tAckEvents\x12\x1b.his160.v1.AckEventsRequest\x1a\x1c.his160.v1.AckEventsResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15his160/v1/event.proto\x12\this160.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x16his160/v1/common.proto\x1a\x17his160/v1/payment.proto\x1a\x16his160/v1/reason.proto\"\xce\x05\n\x05\x45vent\x12\x16\n\x08\x65vent_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04site\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08sequence\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12(\n\x04kind\x18\x04 \x01(\x0e\x32\x14.his160.v1.EventKindB\x04\xe2\x41\x01\x02\x12\'\n\x06origin\x18\x05 \x01(\x0e\x32\x11.his160.v1.OriginB\x04\xe2\x41\x01\x02\x12)\n\x07subject\x18\x06 \x01(\x0e\x32\x12.his160.v1.SubjectB\x04\xe2\x41\x01\x02\x12\x10\n\x08order_no\x18\x07 \x01(\t\x12\x16\n\x0e\x61ppointment_id\x18\x08 \x01(\t\x12\x13\n\x0bschedule_id\x18\t \x01(\t\x12\x32\n\x12\x61ppointment_before\x18\n \x01(\x0b\x32\x16.his160.v1.Appointment\x12\x31\n\x11\x61ppointment_after\x18\x0b \x01(\x0b\x32\x16.his160.v1.Appointment\x12,\n\x0fschedule_before\x18\x0c \x01(\x0b\x32\x13.his160.v1.Schedule\x12+\n\x0eschedule_after\x18\r \x01(\x0b\x32\x13.his160.v1.Schedule\x12\x31\n\roccurred_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\rcaptured_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\x12\x18\n\x10mapping_revision\x18\x10 \x01(\t\x12\x0e\n\x06stream\x18\x11 \x01(\t\x12!\n\x06refund\x18\x12 \x01(\x0b\x32\x11.his160.v1.Refund\x12!\n\x06reason\x18\x13 \x01(\x0e\x32\x11.his160.v1.Reason\x12&\n\x06report\x18\x14 \x01(\x0b\x32\x16.his160.v1.ReportReady\"\xb2\x01\n\x0bReportReady\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\tfrom_date\x18\x02 \x01(\x0b\x32\x11.google.type.DateB\x04\xe2\x41\x01\x02\x12(\n\x07to_date\x18\x03 \x01(\x0b\x32\x11.google.type.DateB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\trow_count\x18\x05 \x01(\x03\x12\x10\n\x08\x63hecksum\x18\x06 \x01(\x0c\">\n\x11ReadEventsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"6\n\x12ReadEventsResponse\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.his160.v1.Event\"%\n\x10\x41\x63kEventsRequest\x12\x11\n\tevent_ids\x18\x01 \x03(\t\"(\n\x11\x41\x63kEventsResponse\x12\x13\n\x0bnewly_acked\x18\x01 \x01(\x05*\xd5\x02\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45VENT_KIND_BOOKED\x10\x01\x12\x13\n\x0f\x45VENT_KIND_PAID\x10\x02\x12\x18\n\x14\x45VENT_KIND_CANCELLED\x10\x03\x12\x17\n\x13\x45VENT_KIND_REFUNDED\x10\x04\x12\x18\n\x14\x45VENT_KIND_SUSPENDED\x10\x05\x12\x17\n\x13\x45VENT_KIND_REPLACED\x10\x06\x12\x1a\n\x16\x45VENT_KIND_RESCHEDULED\x10\x07\x12\x19\n\x15\x45VENT_KIND_CHECKED_IN\x10\x08\x12\x16\n\x12\x45VENT_KIND_VISITED\x10\t\x12\x16\n\x12\x45VENT_KIND_NO_SHOW\x10\n\x12\x1b\n\x17\x45VENT_KIND_REPORT_READY\x10\x0b\x12\x16\n\x12\x45VENT_KIND_RESUMED\x10\x0c*I\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x13\n\x0fORIGIN_PLATFORM\x10\x01\x12\x12\n\x0eORIGIN_ON_SITE\x10\x02\x32\xad\x01\n\x0c\x45ventService\x12P\n\nReadEvents\x12\x1c.his160.v1.ReadEventsRequest\x1a\x1d.his160.v1.ReadEventsResponse\"\x03\x90\x02\x01\x30\x01\x12K\n\tAckEvents\x12\x1b.his160.v1.AckEventsRequest\x1a\x1c.his160.v1.AckEventsResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,24 +51,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENT'].fields_by_name['subject']._serialized_options = b'\342A\001\002'
   _globals['_EVENT'].fields_by_name['captured_time']._loaded_options = None
   _globals['_EVENT'].fields_by_name['captured_time']._serialized_options = b'\342A\001\002'
+  _globals['_REPORTREADY'].fields_by_name['name']._loaded_options = None
+  _globals['_REPORTREADY'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_REPORTREADY'].fields_by_name['from_date']._loaded_options = None
+  _globals['_REPORTREADY'].fields_by_name['from_date']._serialized_options = b'\342A\001\002'
+  _globals['_REPORTREADY'].fields_by_name['to_date']._loaded_options = None
+  _globals['_REPORTREADY'].fields_by_name['to_date']._serialized_options = b'\342A\001\002'
+  _globals['_REPORTREADY'].fields_by_name['run_id']._loaded_options = None
+  _globals['_REPORTREADY'].fields_by_name['run_id']._serialized_options = b'\342A\001\002'
   _globals['_EVENTSERVICE'].methods_by_name['ReadEvents']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['ReadEvents']._serialized_options = b'\220\002\001'
   _globals['_EVENTSERVICE'].methods_by_name['AckEvents']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['AckEvents']._serialized_options = b'\220\002\002'
-  _globals['_EVENTKIND']._serialized_start=939
-  _globals['_EVENTKIND']._serialized_end=1280
-  _globals['_ORIGIN']._serialized_start=1282
-  _globals['_ORIGIN']._serialized_end=1355
-  _globals['_EVENT']._serialized_start=127
-  _globals['_EVENT']._serialized_end=735
-  _globals['_READEVENTSREQUEST']._serialized_start=737
-  _globals['_READEVENTSREQUEST']._serialized_end=799
-  _globals['_READEVENTSRESPONSE']._serialized_start=801
-  _globals['_READEVENTSRESPONSE']._serialized_end=855
-  _globals['_ACKEVENTSREQUEST']._serialized_start=857
-  _globals['_ACKEVENTSREQUEST']._serialized_end=894
-  _globals['_ACKEVENTSRESPONSE']._serialized_start=896
-  _globals['_ACKEVENTSRESPONSE']._serialized_end=936
-  _globals['_EVENTSERVICE']._serialized_start=1358
-  _globals['_EVENTSERVICE']._serialized_end=1531
+  _globals['_EVENTKIND']._serialized_start=1303
+  _globals['_EVENTKIND']._serialized_end=1644
+  _globals['_ORIGIN']._serialized_start=1646
+  _globals['_ORIGIN']._serialized_end=1719
+  _globals['_EVENT']._serialized_start=200
+  _globals['_EVENT']._serialized_end=918
+  _globals['_REPORTREADY']._serialized_start=921
+  _globals['_REPORTREADY']._serialized_end=1099
+  _globals['_READEVENTSREQUEST']._serialized_start=1101
+  _globals['_READEVENTSREQUEST']._serialized_end=1163
+  _globals['_READEVENTSRESPONSE']._serialized_start=1165
+  _globals['_READEVENTSRESPONSE']._serialized_end=1219
+  _globals['_ACKEVENTSREQUEST']._serialized_start=1221
+  _globals['_ACKEVENTSREQUEST']._serialized_end=1258
+  _globals['_ACKEVENTSRESPONSE']._serialized_start=1260
+  _globals['_ACKEVENTSRESPONSE']._serialized_end=1300
+  _globals['_EVENTSERVICE']._serialized_start=1722
+  _globals['_EVENTSERVICE']._serialized_end=1895
 # @@protoc_insertion_point(module_scope)

@@ -9,7 +9,10 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.type import date_pb2 as _date_pb2
 from his160.v1 import common_pb2 as _common_pb2
+from his160.v1 import payment_pb2 as _payment_pb2
+from his160.v1 import reason_pb2 as _reason_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -50,7 +53,7 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     EVENT_KIND_NO_SHOW: _EventKind.ValueType  # 10
     """爽约."""
     EVENT_KIND_REPORT_READY: _EventKind.ValueType  # 11
-    """A report can be read."""
+    """A scheduled report can be read: once for each report and its days."""
     EVENT_KIND_RESUMED: _EventKind.ValueType  # 12
     """恢复出诊: a stopped session is open again."""
 
@@ -80,7 +83,7 @@ EVENT_KIND_VISITED: EventKind.ValueType  # 9
 EVENT_KIND_NO_SHOW: EventKind.ValueType  # 10
 """爽约."""
 EVENT_KIND_REPORT_READY: EventKind.ValueType  # 11
-"""A report can be read."""
+"""A scheduled report can be read: once for each report and its days."""
 EVENT_KIND_RESUMED: EventKind.ValueType  # 12
 """恢复出诊: a stopped session is open again."""
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
@@ -132,6 +135,9 @@ class Event(_message.Message):
     CAPTURED_TIME_FIELD_NUMBER: _builtins.int
     MAPPING_REVISION_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Deterministic id: the same fact has the same id, however often it is seen or sent. 32 hex digits."""
     site: _builtins.str
@@ -153,7 +159,9 @@ class Event(_message.Message):
     mapping_revision: _builtins.str
     """Revision of the mapping that made it."""
     stream: _builtins.str
-    """Name of the capture stream in the mapping (orders, schedules ...)."""
+    """Name of the capture stream in the mapping (orders, schedules ...). "commands": the agent's own doing."""
+    reason: _reason_pb2.Reason.ValueType
+    """Why the HIS could not register it."""
     @_builtins.property
     def appointment_before(self) -> _common_pb2.Appointment:
         """The order before. Absent when it was not known before, or for sessions."""
@@ -178,6 +186,14 @@ class Event(_message.Message):
     def captured_time(self) -> _timestamp_pb2.Timestamp:
         """When the agent saw it."""
 
+    @_builtins.property
+    def refund(self) -> _payment_pb2.Refund:
+        """The refund, where the agent gave money back by itself: it was paid, and the HIS could not register it."""
+
+    @_builtins.property
+    def report(self) -> Global___ReportReady:
+        """The report that can be read. Absent for orders and sessions."""
+
     def __init__(
         self,
         *,
@@ -198,14 +214,63 @@ class Event(_message.Message):
         captured_time: _timestamp_pb2.Timestamp | None = ...,
         mapping_revision: _builtins.str = ...,
         stream: _builtins.str = ...,
+        refund: _payment_pb2.Refund | None = ...,
+        reason: _reason_pb2.Reason.ValueType = ...,
+        report: Global___ReportReady | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["appointment_after", b"appointment_after", "appointment_before", b"appointment_before", "captured_time", b"captured_time", "occurred_time", b"occurred_time", "schedule_after", b"schedule_after", "schedule_before", b"schedule_before"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["appointment_after", b"appointment_after", "appointment_before", b"appointment_before", "captured_time", b"captured_time", "occurred_time", b"occurred_time", "refund", b"refund", "report", b"report", "schedule_after", b"schedule_after", "schedule_before", b"schedule_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["appointment_after", b"appointment_after", "appointment_before", b"appointment_before", "appointment_id", b"appointment_id", "captured_time", b"captured_time", "event_id", b"event_id", "kind", b"kind", "mapping_revision", b"mapping_revision", "occurred_time", b"occurred_time", "order_no", b"order_no", "origin", b"origin", "schedule_after", b"schedule_after", "schedule_before", b"schedule_before", "schedule_id", b"schedule_id", "sequence", b"sequence", "site", b"site", "stream", b"stream", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["appointment_after", b"appointment_after", "appointment_before", b"appointment_before", "appointment_id", b"appointment_id", "captured_time", b"captured_time", "event_id", b"event_id", "kind", b"kind", "mapping_revision", b"mapping_revision", "occurred_time", b"occurred_time", "order_no", b"order_no", "origin", b"origin", "reason", b"reason", "refund", b"refund", "report", b"report", "schedule_after", b"schedule_after", "schedule_before", b"schedule_before", "schedule_id", b"schedule_id", "sequence", b"sequence", "site", b"site", "stream", b"stream", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Event: _TypeAlias = Event  # noqa: Y015
+
+@_typing.final
+class ReportReady(_message.Message):
+    """A finished run of a report. ReadReport with the same name and days gives its rows, as long as none was made since."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FROM_DATE_FIELD_NUMBER: _builtins.int
+    TO_DATE_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    CHECKSUM_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the report (R1 ...)."""
+    run_id: _builtins.str
+    """The run, as PublishReport names it."""
+    row_count: _builtins.int
+    """How many rows it has."""
+    checksum: _builtins.bytes
+    """SHA-256 over its rows, as ReadReport gives it in the last page."""
+    @_builtins.property
+    def from_date(self) -> _date_pb2.Date:
+        """First day, hospital wall clock."""
+
+    @_builtins.property
+    def to_date(self) -> _date_pb2.Date:
+        """Last day, included."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        from_date: _date_pb2.Date | None = ...,
+        to_date: _date_pb2.Date | None = ...,
+        run_id: _builtins.str = ...,
+        row_count: _builtins.int = ...,
+        checksum: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from_date", b"from_date", "to_date", b"to_date"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "from_date", b"from_date", "name", b"name", "row_count", b"row_count", "run_id", b"run_id", "to_date", b"to_date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportReady: _TypeAlias = ReportReady  # noqa: Y015
 
 @_typing.final
 class ReadEventsRequest(_message.Message):

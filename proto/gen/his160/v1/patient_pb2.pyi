@@ -218,7 +218,7 @@ class EnsurePatientRequest(_message.Message):
     document_no: _builtins.str
     """Document number. For type 01 the check character (GB 11643) must hold."""
     mobile: _builtins.str
-    """Mobile number."""
+    """Mobile number: 11 digits beginning with 1, or + and country code (港澳台, abroad), spaces and hyphens between digits."""
     sex: _builtins.str
     """Sex, GB/T 2261.1. Empty: taken from the document."""
     address: _builtins.str

@@ -28,7 +28,7 @@ from google.type import date_pb2 as google_dot_type_dot_date__pb2
 from his160.v1 import payment_pb2 as his160_dot_v1_dot_payment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16his160/v1/report.proto\x12\this160.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x17his160/v1/payment.proto\"\\\n\x0cReportColumn\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05title\x18\x02 \x01(\t\x12)\n\x04kind\x18\x03 \x01(\x0e\x32\x15.his160.v1.ColumnKindB\x04\xe2\x41\x01\x02\"U\n\x06Report\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05title\x18\x02 \x01(\t\x12(\n\x07\x63olumns\x18\x03 \x03(\x0b\x32\x17.his160.v1.ReportColumn\"=\n\x0bReportValue\x12\x13\n\x04text\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00\x12\x10\n\x06number\x18\x02 \x01(\x12H\x00\x42\x07\n\x05value\"3\n\tReportRow\x12&\n\x06values\x18\x01 \x03(\x0b\x32\x16.his160.v1.ReportValue\"e\n\x0eStatementEntry\x12%\n\x07payment\x18\x01 \x01(\x0b\x32\x12.his160.v1.PaymentH\x00\x12#\n\x06refund\x18\x02 \x01(\x0b\x32\x11.his160.v1.RefundH\x00\x42\x07\n\x05\x65ntry\";\n\x12ListReportsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x13ListReportsResponse\x12\"\n\x07reports\x18\x01 \x03(\x0b\x32\x11.his160.v1.Report\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x90\x01\n\x11ReadReportRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\tfrom_date\x18\x02 \x01(\x0b\x32\x11.google.type.DateB\x04\xe2\x41\x01\x02\x12(\n\x07to_date\x18\x03 \x01(\x0b\x32\x11.google.type.DateB\x04\xe2\x41\x01\x02\x12\x11\n\tfirst_row\x18\x04 \x01(\x03\"\xaf\x01\n\x12ReadReportResponse\x12!\n\x06report\x18\x01 \x01(\x0b\x32\x11.his160.v1.Report\x12\x11\n\tfirst_row\x18\x02 \x01(\x03\x12\"\n\x04rows\x18\x03 \x03(\x0b\x32\x14.his160.v1.ReportRow\x12\x10\n\x08\x63hecksum\x18\x04 \x01(\x0c\x12-\n\tread_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"d\n\x14ListStatementRequest\x12%\n\x04\x64\x61te\x18\x01 \x01(\x0b\x32\x11.google.type.DateB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\\\n\x15ListStatementResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.his160.v1.StatementEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xb0\x01\n\nColumnKind\x12\x1b\n\x17\x43OLUMN_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OLUMN_KIND_TEXT\x10\x01\x12\x15\n\x11\x43OLUMN_KIND_COUNT\x10\x02\x12\x13\n\x0f\x43OLUMN_KIND_FEN\x10\x03\x12\x14\n\x10\x43OLUMN_KIND_DATE\x10\x04\x12\x14\n\x10\x43OLUMN_KIND_TIME\x10\x05\x12\x17\n\x13\x43OLUMN_KIND_PERCENT\x10\x06\x32\x8d\x02\n\rReportService\x12Q\n\x0bListReports\x12\x1d.his160.v1.ListReportsRequest\x1a\x1e.his160.v1.ListReportsResponse\"\x03\x90\x02\x01\x12P\n\nReadReport\x12\x1c.his160.v1.ReadReportRequest\x1a\x1d.his160.v1.ReadReportResponse\"\x03\x90\x02\x01\x30\x01\x12W\n\rListStatement\x12\x1f.his160.v1.ListStatementRequest\x1a .his160.v1.ListStatementResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16his160/v1/report.proto\x12\this160.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x17his160/v1/payment.proto\"|\n\x0cReportColumn\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05title\x18\x02 \x01(\t\x12)\n\x04kind\x18\x03 \x01(\x0e\x32\x15.his160.v1.ColumnKindB\x04\xe2\x41\x01\x02\x12\r\n\x05total\x18\x04 \x01(\x08\x12\x0f\n\x07rate_of\x18\x05 \x03(\t\"j\n\x06Report\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05title\x18\x02 \x01(\t\x12(\n\x07\x63olumns\x18\x03 \x03(\x0b\x32\x17.his160.v1.ReportColumn\x12\x13\n\x0bsubtotal_by\x18\x04 \x01(\t\"=\n\x0bReportValue\x12\x13\n\x04text\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00\x12\x10\n\x06number\x18\x02 \x01(\x12H\x00\x42\x07\n\x05value\"3\n\tReportRow\x12&\n\x06values\x18\x01 \x03(\x0b\x32\x16.his160.v1.ReportValue\"e\n\x0eStatementEntry\x12%\n\x07payment\x18\x01 \x01(\x0b\x32\x12.his160.v1.PaymentH\x00\x12#\n\x06refund\x18\x02 \x01(\x0b\x32\x11.his160.v1.RefundH\x00\x42\x07\n\x05\x65ntry\";\n\x12ListReportsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x13ListReportsResponse\x12\"\n\x07reports\x18\x01 \x03(\x0b\x32\x11.his160.v1.Report\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x90\x01\n\x11ReadReportRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\tfrom_date\x18\x02 \x01(\x0b\x32\x11.google.type.DateB\x04\xe2\x41\x01\x02\x12(\n\x07to_date\x18\x03 \x01(\x0b\x32\x11.google.type.DateB\x04\xe2\x41\x01\x02\x12\x11\n\tfirst_row\x18\x04 \x01(\x03\"\xaf\x01\n\x12ReadReportResponse\x12!\n\x06report\x18\x01 \x01(\x0b\x32\x11.his160.v1.Report\x12\x11\n\tfirst_row\x18\x02 \x01(\x03\x12\"\n\x04rows\x18\x03 \x03(\x0b\x32\x14.his160.v1.ReportRow\x12\x10\n\x08\x63hecksum\x18\x04 \x01(\x0c\x12-\n\tread_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"d\n\x14ListStatementRequest\x12%\n\x04\x64\x61te\x18\x01 \x01(\x0b\x32\x11.google.type.DateB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\\\n\x15ListStatementResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.his160.v1.StatementEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xb0\x01\n\nColumnKind\x12\x1b\n\x17\x43OLUMN_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OLUMN_KIND_TEXT\x10\x01\x12\x15\n\x11\x43OLUMN_KIND_COUNT\x10\x02\x12\x13\n\x0f\x43OLUMN_KIND_FEN\x10\x03\x12\x14\n\x10\x43OLUMN_KIND_DATE\x10\x04\x12\x14\n\x10\x43OLUMN_KIND_TIME\x10\x05\x12\x17\n\x13\x43OLUMN_KIND_PERCENT\x10\x06\x32\x8d\x02\n\rReportService\x12Q\n\x0bListReports\x12\x1d.his160.v1.ListReportsRequest\x1a\x1e.his160.v1.ListReportsResponse\"\x03\x90\x02\x01\x12P\n\nReadReport\x12\x1c.his160.v1.ReadReportRequest\x1a\x1d.his160.v1.ReadReportResponse\"\x03\x90\x02\x01\x30\x01\x12W\n\rListStatement\x12\x1f.his160.v1.ListStatementRequest\x1a .his160.v1.ListStatementResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,30 +57,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTSERVICE'].methods_by_name['ReadReport']._serialized_options = b'\220\002\001'
   _globals['_REPORTSERVICE'].methods_by_name['ListStatement']._loaded_options = None
   _globals['_REPORTSERVICE'].methods_by_name['ListStatement']._serialized_options = b'\220\002\001'
-  _globals['_COLUMNKIND']._serialized_start=1219
-  _globals['_COLUMNKIND']._serialized_end=1395
+  _globals['_COLUMNKIND']._serialized_start=1272
+  _globals['_COLUMNKIND']._serialized_end=1448
   _globals['_REPORTCOLUMN']._serialized_start=152
-  _globals['_REPORTCOLUMN']._serialized_end=244
-  _globals['_REPORT']._serialized_start=246
-  _globals['_REPORT']._serialized_end=331
-  _globals['_REPORTVALUE']._serialized_start=333
-  _globals['_REPORTVALUE']._serialized_end=394
-  _globals['_REPORTROW']._serialized_start=396
-  _globals['_REPORTROW']._serialized_end=447
-  _globals['_STATEMENTENTRY']._serialized_start=449
-  _globals['_STATEMENTENTRY']._serialized_end=550
-  _globals['_LISTREPORTSREQUEST']._serialized_start=552
-  _globals['_LISTREPORTSREQUEST']._serialized_end=611
-  _globals['_LISTREPORTSRESPONSE']._serialized_start=613
-  _globals['_LISTREPORTSRESPONSE']._serialized_end=695
-  _globals['_READREPORTREQUEST']._serialized_start=698
-  _globals['_READREPORTREQUEST']._serialized_end=842
-  _globals['_READREPORTRESPONSE']._serialized_start=845
-  _globals['_READREPORTRESPONSE']._serialized_end=1020
-  _globals['_LISTSTATEMENTREQUEST']._serialized_start=1022
-  _globals['_LISTSTATEMENTREQUEST']._serialized_end=1122
-  _globals['_LISTSTATEMENTRESPONSE']._serialized_start=1124
-  _globals['_LISTSTATEMENTRESPONSE']._serialized_end=1216
-  _globals['_REPORTSERVICE']._serialized_start=1398
-  _globals['_REPORTSERVICE']._serialized_end=1667
+  _globals['_REPORTCOLUMN']._serialized_end=276
+  _globals['_REPORT']._serialized_start=278
+  _globals['_REPORT']._serialized_end=384
+  _globals['_REPORTVALUE']._serialized_start=386
+  _globals['_REPORTVALUE']._serialized_end=447
+  _globals['_REPORTROW']._serialized_start=449
+  _globals['_REPORTROW']._serialized_end=500
+  _globals['_STATEMENTENTRY']._serialized_start=502
+  _globals['_STATEMENTENTRY']._serialized_end=603
+  _globals['_LISTREPORTSREQUEST']._serialized_start=605
+  _globals['_LISTREPORTSREQUEST']._serialized_end=664
+  _globals['_LISTREPORTSRESPONSE']._serialized_start=666
+  _globals['_LISTREPORTSRESPONSE']._serialized_end=748
+  _globals['_READREPORTREQUEST']._serialized_start=751
+  _globals['_READREPORTREQUEST']._serialized_end=895
+  _globals['_READREPORTRESPONSE']._serialized_start=898
+  _globals['_READREPORTRESPONSE']._serialized_end=1073
+  _globals['_LISTSTATEMENTREQUEST']._serialized_start=1075
+  _globals['_LISTSTATEMENTREQUEST']._serialized_end=1175
+  _globals['_LISTSTATEMENTRESPONSE']._serialized_start=1177
+  _globals['_LISTSTATEMENTRESPONSE']._serialized_end=1269
+  _globals['_REPORTSERVICE']._serialized_start=1451
+  _globals['_REPORTSERVICE']._serialized_end=1720
 # @@protoc_insertion_point(module_scope)

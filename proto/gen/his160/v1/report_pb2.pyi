@@ -71,22 +71,32 @@ class ReportColumn(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    RATE_OF_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name used in rows."""
     title: _builtins.str
     """Title for people, Chinese."""
     kind: Global___ColumnKind.ValueType
     """What it holds."""
+    total: _builtins.bool
+    """True: a sum over its rows means something."""
+    @_builtins.property
+    def rate_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a percent column: names of the two columns whose sums give the share over all rows."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         title: _builtins.str = ...,
         kind: Global___ColumnKind.ValueType = ...,
+        total: _builtins.bool = ...,
+        rate_of: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "rate_of", b"rate_of", "title", b"title", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -101,10 +111,13 @@ class Report(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
+    SUBTOTAL_BY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique at the site (R1 ...)."""
     title: _builtins.str
     """Title for people, Chinese."""
+    subtotal_by: _builtins.str
+    """Name of the column whose groups have sums of their own, and no sum over all. Empty: one sum over all rows."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportColumn]:
         """Columns in order."""
@@ -115,10 +128,11 @@ class Report(_message.Message):
         name: _builtins.str = ...,
         title: _builtins.str = ...,
         columns: _abc.Iterable[Global___ReportColumn] | None = ...,
+        subtotal_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "name", b"name", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "name", b"name", "subtotal_by", b"subtotal_by", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,6 +25,12 @@ SELECT s.name, o.name, p.name FROM sys.objects o JOIN sys.schemas s ON s.schema_
 -- describe
 SELECT r.name, r.error_message FROM sys.dm_exec_describe_first_result_set(:statement, NULL, 0) r ORDER BY r.column_ordinal;
 
+-- clock
+SELECT SYSUTCDATETIME();
+
+-- delay
+WITH c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 50000000) SELECT MAX(n) FROM c OPTION (MAXRECURSION 0);
+
 -- charset_literal
 SELECT N'号源锁定·䶮𠅤';
 

@@ -22,6 +22,12 @@ SELECT routine_schema, routine_name, specific_name, LOWER(routine_type), routine
 -- parameters
 SELECT specific_schema, specific_name, specific_name, parameter_name, CASE WHEN ordinal_position = 0 THEN 'return' ELSE LOWER(parameter_mode) END, dtd_identifier, 0 FROM information_schema.parameters WHERE specific_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') ORDER BY specific_schema, specific_name, ordinal_position;
 
+-- clock
+SELECT UTC_TIMESTAMP(6);
+
+-- delay
+SELECT SLEEP(20);
+
 -- charset_literal
 SELECT '号源锁定·䶮𠅤';
 

@@ -25,6 +25,12 @@ SELECT CASE WHEN a.package_name IS NULL THEN a.owner ELSE a.owner || '.' || a.pa
 -- rights
 SELECT t.table_schema, t.table_name, t.privilege FROM all_tab_privs t WHERE t.grantee IN (SELECT SYS_CONTEXT('USERENV', 'SESSION_USER') FROM dual UNION ALL SELECT role FROM session_roles UNION ALL SELECT 'PUBLIC' FROM dual) AND t.table_schema NOT IN ('SYS', 'SYSTEM', 'OUTLN', 'DBSNMP', 'XDB', 'CTXSYS', 'MDSYS', 'ORDSYS', 'ORDDATA', 'WMSYS', 'EXFSYS', 'OLAPSYS', 'APPQOSSYS', 'GSMADMIN_INTERNAL', 'LBACSYS', 'DVSYS', 'AUDSYS', 'OJVMSYS', 'PUBLIC') UNION ALL SELECT o.owner, o.object_name, r.name FROM all_objects o CROSS JOIN (SELECT 'SELECT' AS name FROM dual UNION ALL SELECT 'INSERT' FROM dual UNION ALL SELECT 'UPDATE' FROM dual UNION ALL SELECT 'DELETE' FROM dual UNION ALL SELECT 'EXECUTE' FROM dual) r WHERE o.owner = SYS_CONTEXT('USERENV', 'SESSION_USER') AND o.object_type IN ('TABLE', 'VIEW', 'PROCEDURE', 'FUNCTION', 'PACKAGE');
 
+-- clock
+SELECT SYS_EXTRACT_UTC(SYSTIMESTAMP) FROM dual;
+
+-- delay
+SELECT COUNT(*) FROM all_objects a, all_objects b, all_objects c;
+
 -- charset_literal
 SELECT '号源锁定·䶮𠅤' FROM dual;
 

@@ -25,6 +25,12 @@ SELECT n.nspname, c.relname, r.name FROM pg_class c JOIN pg_namespace n ON n.oid
 -- sequences
 SELECT n.nspname, c.relname, t.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_depend d ON d.refobjid = c.oid AND d.classid = 'pg_attrdef'::regclass LEFT JOIN pg_attrdef f ON f.oid = d.objid LEFT JOIN pg_class t ON t.oid = f.adrelid WHERE c.relkind = 'S' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp%' ORDER BY 1, 2, 3;
 
+-- clock
+SELECT clock_timestamp() AT TIME ZONE 'UTC';
+
+-- delay
+SELECT pg_sleep(20);
+
 -- charset_literal
 SELECT '号源锁定·䶮𠅤';
 

@@ -16,6 +16,12 @@ SELECT '', m.name, c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c 
 -- indexes
 SELECT '', m.name, i.name, i."unique", c.name FROM sqlite_master m JOIN pragma_index_list(m.name) i JOIN pragma_index_info(i.name) c WHERE m.type = 'table' ORDER BY m.name, i.name, c.seqno;
 
+-- clock
+SELECT strftime('%Y-%m-%d %H:%M:%f', 'now');
+
+-- delay
+WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 50000000) SELECT max(n) FROM c;
+
 -- charset_literal
 SELECT '号源锁定·䶮𠅤';
 

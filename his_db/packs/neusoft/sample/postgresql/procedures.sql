@@ -300,10 +300,11 @@ BEGIN
                     WHERE o.order_id = p_order_id AND o_code >= 0;
 END $$;
 
--- 写挂号: the positive register row and one fee row per part, 元. Also the window's (p_ynbook 0). The caller holds the schedule's row.
+-- 写挂号: the positive register row and one fee row per part, 元. p_pub 记账, p_pay 个人账户: they pay the first parts, the rest is own.
+-- Also the window's (p_ynbook 0). The caller holds the schedule's row.
 CREATE FUNCTION pkg_160.x_register(
     p_clinic varchar, p_invoice varchar, p_card_no varchar, p_schema_id varchar, p_seeno numeric, p_ynbook varchar, p_source varchar,
-    p_pay_mode varchar, p_oper varchar)
+    p_pay_mode varchar, p_oper varchar, p_pub numeric DEFAULT 0, p_pay numeric DEFAULT 0)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE v_now timestamp := pkg_160.f_now();
 BEGIN
@@ -311,18 +312,25 @@ BEGIN
         paykind_name, pact_code, reglevl_code, reglevl_name, dept_code, dept_name, seeno, doct_code, doct_name, ynregchrg, ynbook, ynfr, reg_fee,
         chck_fee, diag_fee, oth_fee, own_cost, pub_cost, pay_cost, valid_flag, oper_code, oper_date, ynsee, check_flag, rela_phone, begin_time,
         end_time, invoice_no, schema_no, in_source, triage_flag)
-    SELECT p_clinic, '1', p.card_no, s.see_date, s.noon_code, p.name, p.idenno, p.sex_code, p.birthday, '01', '自费', '1', s.reglevl_code,
+    SELECT p_clinic, '1', p.card_no, s.see_date, s.noon_code, p.name, p.idenno, p.sex_code, p.birthday, CASE WHEN p_pub + p_pay > 0 THEN '02' ELSE '01' END,
+           CASE WHEN p_pub + p_pay > 0 THEN '医保' ELSE '自费' END, CASE WHEN p_pub + p_pay > 0 THEN '2' ELSE '1' END, s.reglevl_code,
            s.reglevl_name, s.dept_code, s.dept_name, p_seeno, s.doct_code, s.doct_name, '1', p_ynbook, '1', f.reg_fee, f.chck_fee, f.diag_fee,
-           f.oth_fee, f.reg_fee + f.chck_fee + f.diag_fee + f.oth_fee, 0, 0, '1', p_oper, v_now, '0', '0', p.home_tel, s.begin_time, s.end_time,
+           f.oth_fee, f.reg_fee + f.chck_fee + f.diag_fee + f.oth_fee - p_pub - p_pay, p_pub, p_pay, '1', p_oper, v_now, '0', '0', p.home_tel, s.begin_time, s.end_time,
            p_invoice, s.id, p_source, '0'
       FROM neuhis.fin_opr_schema s, neuhis.com_patientinfo p, neuhis.fin_com_regfeeset f
      WHERE s.id = p_schema_id AND p.card_no = p_card_no AND f.pact_code = '1' AND f.reglevl_code = s.reglevl_code;
     INSERT INTO neuhis.fin_opb_accountcardfee (invoice_no, trans_type, fee_type, card_no, tot_cost, fee_oper, fee_date, balance_flag, cancel_flag,
         clinic_no, own_cost, pub_cost, pay_cost, pay_type)
-    SELECT p_invoice, '1', t.fee_type, r.card_no, t.cost, p_oper, v_now, '0', '1', p_clinic, t.cost, 0, 0, p_pay_mode
-      FROM neuhis.fin_opr_register r,
-           LATERAL (VALUES ('3', r.reg_fee), ('4', r.diag_fee), ('5', r.chck_fee)) AS t (fee_type, cost)
-     WHERE r.clinic_code = p_clinic AND r.trans_type = '1' AND t.cost <> 0;
+    SELECT p_invoice, '1', q.fee_type, q.card_no, q.cost, p_oper, v_now, '0', '1', p_clinic, q.cost - q.pub - q.pay, q.pub, q.pay, p_pay_mode
+      FROM (SELECT t.*, GREATEST(LEAST(t.upto, p_pub) - t.upto + t.cost, 0) AS pub,
+                   GREATEST(LEAST(t.upto, p_pub + p_pay) - GREATEST(t.upto - t.cost, p_pub), 0) AS pay
+              FROM (SELECT card_no, '3' AS fee_type, reg_fee AS cost, reg_fee AS upto
+                      FROM neuhis.fin_opr_register WHERE clinic_code = p_clinic AND trans_type = '1'
+                    UNION ALL SELECT card_no, '4', diag_fee, reg_fee + diag_fee
+                      FROM neuhis.fin_opr_register WHERE clinic_code = p_clinic AND trans_type = '1'
+                    UNION ALL SELECT card_no, '5', chck_fee, reg_fee + diag_fee + chck_fee
+                      FROM neuhis.fin_opr_register WHERE clinic_code = p_clinic AND trans_type = '1') t) q
+     WHERE q.cost <> 0;
 END $$;
 
 -- 退号: original VALID_FLAG 1 -> 0, negative row TRANS_TYPE 2, negative fee rows, quota back, hold deleted. Also the window's.
@@ -358,11 +366,65 @@ BEGIN
     RETURN v_invoice;
 END $$;
 
--- 退费: whole amount only (分). p_refund_no 商户退款单号; the same again: the same answer.
-CREATE FUNCTION pkg_160.x_refund(
-    p_order_id varchar, p_refund_no varchar, p_return_fee numeric, p_reason varchar, p_oper varchar, OUT o_code int, OUT o_msg varchar)
+-- 退号规则: why this order may not be given back (0 = may). Reads only. p_trade_no may be empty (then any payment). p_insured '1': 医保 is undone
+-- first (医保撤销在先), so that what it has paid stands not in the way, and the amount is its business.
+CREATE FUNCTION pkg_160.x_may_refund(
+    p_order_id varchar, p_trade_no varchar, p_return_fee numeric, p_insured varchar, OUT o_code int, OUT o_msg varchar)
+LANGUAGE plpgsql STABLE AS $$
+DECLARE v_o neuhis.fin_opr_appointmentorder; v_r neuhis.fin_opr_register; v_si boolean;
+BEGIN
+    SELECT * INTO v_o FROM neuhis.fin_opr_appointmentorder WHERE order_id = p_order_id AND order_state <> '1';
+    IF NOT FOUND THEN o_code := -20; o_msg := '未找到该订单！'; RETURN; END IF;
+    IF v_o.order_state = '2' THEN o_code := -9; o_msg := '该订单已取消！'; RETURN; END IF;
+    IF v_o.order_state = '0' THEN o_code := -40; o_msg := '该订单未支付，不能退费！'; RETURN; END IF;
+    IF v_o.order_state = '5' THEN o_code := -41; o_msg := '该订单已退费！'; RETURN; END IF;
+    SELECT * INTO v_r FROM neuhis.fin_opr_register WHERE clinic_code = v_o.visiting_num AND trans_type = '1';
+    v_si := v_r.paykind_code = '02' AND v_r.pub_cost + v_r.pay_cost > 0;
+    IF v_r.ynsee = '1' THEN o_code := -42; o_msg := '该号已经看诊,不能作废'; RETURN; END IF;
+    IF v_r.valid_flag IS DISTINCT FROM '1' THEN o_code := -48; o_msg := '该号已经退号或作废！'; RETURN; END IF;
+    PERFORM 1 FROM neuhis.fin_opb_feedetail WHERE clinic_code = v_r.clinic_code AND trans_type = '1' AND cancel_flag = '1';
+    IF FOUND THEN o_code := -46; o_msg := '存在已结处方请先退处方再退挂号'; RETURN; END IF;
+    IF v_o.order_state = '4' AND pkg_160.f_control('TAKREF', '1') <> '1' THEN
+        o_code := -49; o_msg := '该号已取号，不能退号，请到窗口办理！'; RETURN; END IF;
+    IF v_si AND p_insured <> '1' THEN o_code := -45; o_msg := '该号为医疗保险号已经有交费记录,不能退费!'; RETURN; END IF;
+    IF COALESCE(p_trade_no, '') <> '' AND p_trade_no <> COALESCE(v_o.trade_no, '') THEN
+        o_code := -38; o_msg := '支付单号与订单不符！'; RETURN; END IF;
+    IF NOT v_si AND v_o.reg_fee + v_o.treat_fee <> COALESCE(p_return_fee, -1) THEN
+        o_code := -43; o_msg := '退号的情况下，必须全退!'; RETURN; END IF;
+    PERFORM 1 FROM neuhis.fin_opb_accountcardfee WHERE clinic_no = v_r.clinic_code AND trans_type = '1' AND balance_flag = '1';
+    IF FOUND AND pkg_160.f_control('DAYREF', '1') <> '1' THEN o_code := -44; o_msg := '该号已日结，不能退号，请到窗口办理！'; RETURN; END IF;
+    PERFORM 1 FROM neuhis.fin_opr_schema WHERE id = v_o.schema_id;
+    IF NOT FOUND THEN o_code := -25; o_msg := '已无排班信息,无法恢复限额'; RETURN; END IF;
+    o_code := 0; o_msg := '成功';
+END $$;
+
+-- 退费预检查 (refundPayCheck): whether P_REFUND, or 医保撤销 and P_SI_REFUND, would give the order back now. Locks and changes nothing.
+CREATE PROCEDURE pkg_160.p_refund_check(
+    p_order_id varchar, p_trade_no varchar, p_return_fee numeric, OUT o_code int, OUT o_msg varchar, OUT o_cur refcursor)
 LANGUAGE plpgsql AS $$
-DECLARE v_o neuhis.fin_opr_appointmentorder; v_r neuhis.fin_opr_register; v_other varchar; v_invoice varchar;
+BEGIN
+    IF COALESCE(p_order_id, '') = '' THEN o_code := -15; o_msg := '订单号不能为空！';
+    ELSE SELECT x.o_code, x.o_msg INTO o_code, o_msg FROM pkg_160.x_may_refund(p_order_id, p_trade_no, p_return_fee, '1') x;
+    END IF;
+    OPEN o_cur FOR SELECT order_id, serial_no FROM neuhis.fin_opr_appointmentorder WHERE order_id = p_order_id AND o_code >= 0;
+END $$;
+
+-- 退号记录: negative rows, order state 5, history. p_refund_no is NULL when no cash went back. The caller holds the schedule's row.
+CREATE FUNCTION pkg_160.x_give_back(p_order_id varchar, p_clinic varchar, p_refund_no varchar, p_fee numeric, p_reason varchar, p_oper varchar)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE v_invoice varchar := pkg_160.f_reverse(p_clinic, p_oper);
+BEGIN
+    UPDATE neuhis.fin_opr_appointmentorder SET order_state = '5', oper_code = p_oper, oper_date = pkg_160.f_now() WHERE order_id = p_order_id;
+    INSERT INTO neuhis.fin_opr_bookingpayhistory (order_id, return_reason, oper_id, refund_time, refund_no, refund_fee, invoice_no)
+    VALUES (p_order_id, COALESCE(NULLIF(p_reason, ''), '用户请求退费'), p_oper, pkg_160.f_now(), NULLIF(p_refund_no, ''), p_fee, v_invoice);
+END $$;
+
+-- 退费: whole amount only (分). p_trade_no 商户订单号, may be empty. p_refund_no 商户退款单号; the same again: the same answer.
+CREATE FUNCTION pkg_160.x_refund(
+    p_order_id varchar, p_trade_no varchar, p_refund_no varchar, p_return_fee numeric, p_reason varchar, p_oper varchar,
+    OUT o_code int, OUT o_msg varchar)
+LANGUAGE plpgsql AS $$
+DECLARE v_o neuhis.fin_opr_appointmentorder; v_other varchar;
 BEGIN
     IF COALESCE(p_order_id, '') = '' OR COALESCE(p_refund_no, '') = '' THEN o_code := -15; o_msg := '订单号不能为空！'; RETURN; END IF;
     v_o := pkg_160.x_order(p_order_id);
@@ -373,31 +435,169 @@ BEGIN
         ELSE o_code := -47; o_msg := '退款单号已被其他订单使用！'; END IF;
         RETURN;
     END IF;
-    IF v_o.order_state = '2' THEN o_code := -9; o_msg := '该订单已取消！'; RETURN; END IF;
-    IF v_o.order_state = '0' THEN o_code := -40; o_msg := '该订单未支付，不能退费！'; RETURN; END IF;
-    IF v_o.order_state = '5' THEN o_code := -41; o_msg := '该订单已退费！'; RETURN; END IF;
-    SELECT * INTO v_r FROM neuhis.fin_opr_register WHERE clinic_code = v_o.visiting_num AND trans_type = '1' FOR UPDATE;
-    IF v_r.ynsee = '1' THEN o_code := -42; o_msg := '该号已经看诊,不能作废'; RETURN; END IF;
-    IF v_r.valid_flag IS DISTINCT FROM '1' THEN o_code := -48; o_msg := '该号已经退号或作废！'; RETURN; END IF;
-    IF v_r.paykind_code = '02' AND v_r.pub_cost > 0 AND COALESCE(p_reason, '') NOT LIKE '医保已撤销%' THEN
-        o_code := -45; o_msg := '该号为医疗保险号已经有交费记录,不能退费!'; RETURN; END IF;
-    IF v_o.reg_fee + v_o.treat_fee <> COALESCE(p_return_fee, -1) THEN o_code := -43; o_msg := '退号的情况下，必须全退!'; RETURN; END IF;
-    PERFORM 1 FROM neuhis.fin_opb_accountcardfee WHERE clinic_no = v_r.clinic_code AND trans_type = '1' AND balance_flag = '1';
-    IF FOUND AND pkg_160.f_control('DAYREF', '1') <> '1' THEN o_code := -44; o_msg := '该号已日结，不能退号，请到窗口办理！'; RETURN; END IF;
-    PERFORM 1 FROM neuhis.fin_opr_schema WHERE id = v_o.schema_id;
-    IF NOT FOUND THEN o_code := -25; o_msg := '已无排班信息,无法恢复限额'; RETURN; END IF;
-    v_invoice := pkg_160.f_reverse(v_r.clinic_code, p_oper);
-    UPDATE neuhis.fin_opr_appointmentorder SET order_state = '5', oper_code = p_oper, oper_date = pkg_160.f_now() WHERE order_id = p_order_id;
-    INSERT INTO neuhis.fin_opr_bookingpayhistory (order_id, return_reason, oper_id, refund_time, refund_no, refund_fee, invoice_no)
-    VALUES (p_order_id, COALESCE(NULLIF(p_reason, ''), '用户请求退费'), p_oper, pkg_160.f_now(), p_refund_no, p_return_fee, v_invoice);
+    SELECT x.o_code, x.o_msg INTO o_code, o_msg FROM pkg_160.x_may_refund(p_order_id, p_trade_no, p_return_fee, '0') x;
+    IF o_code <> 0 THEN RETURN; END IF;
+    PERFORM pkg_160.x_give_back(p_order_id, v_o.visiting_num, p_refund_no, p_return_fee, p_reason, p_oper);
     o_code := 0; o_msg := '退号成功，挂号费已退回网银,不需要退现金！';
 END $$;
 CREATE PROCEDURE pkg_160.p_refund(
-    p_order_id varchar, p_refund_no varchar, p_return_fee numeric, p_reason varchar, p_oper varchar,
+    p_order_id varchar, p_trade_no varchar, p_refund_no varchar, p_return_fee numeric, p_reason varchar, p_oper varchar,
     OUT o_code int, OUT o_msg varchar, OUT o_cur refcursor)
 LANGUAGE plpgsql AS $$
 BEGIN
-    SELECT x.o_code, x.o_msg INTO o_code, o_msg FROM pkg_160.x_refund(p_order_id, p_refund_no, p_return_fee, p_reason, p_oper) x;
+    SELECT x.o_code, x.o_msg INTO o_code, o_msg
+      FROM pkg_160.x_refund(p_order_id, p_trade_no, p_refund_no, p_return_fee, p_reason, p_oper) x;
+    OPEN o_cur FOR SELECT order_id, refund_no, refund_fee, invoice_no, refund_time FROM neuhis.fin_opr_bookingpayhistory
+                    WHERE order_id = p_order_id AND o_code >= 0;
+END $$;
+
+-- 医保支付 = 医保挂号, after 2207A. Amounts 元: p_fund_pay_sumamt 基金, p_pay_cost 个人账户 (p_acct_mulaid_pay 其中共济), p_own_cost 现金,
+-- p_hosp_part_amt 医院负担; p_trade_no, p_txn_code: the cash part. p_ipt_otp_no as told to 医保 ('' = not checked).
+-- The same settlement of the same order again: the same answer.
+CREATE FUNCTION pkg_160.x_si_pay(
+    p_order_id varchar, p_trade_no varchar, p_txn_code varchar, p_psn_no varchar, p_insutype varchar, p_insuplc_admdvs varchar, p_mdtrt_id varchar,
+    p_ipt_otp_no varchar, p_chrg_bchno varchar, p_setl_id varchar, p_reg_msgid varchar, p_fee_msgid varchar, p_setl_msgid varchar, p_sign_no varchar,
+    p_setl_time timestamp, p_clr_type varchar, p_clr_way varchar, p_clr_optins varchar, p_med_type varchar, p_tot_cost numeric,
+    p_fund_pay_sumamt numeric, p_pay_cost numeric, p_acct_mulaid_pay numeric, p_own_cost numeric, p_hosp_part_amt numeric,
+    p_fulamt_ownpay_amt numeric, p_overlmt_selfpay numeric, p_preselfpay_amt numeric, p_inscp_scp_amt numeric, p_act_pay_dedc numeric,
+    p_hifp_pay numeric, p_cvlserv_pay numeric, p_hifes_pay numeric, p_hifmi_pay numeric, p_hifob_pay numeric, p_maf_pay numeric, p_oth_pay numeric,
+    p_psn_part_amt numeric, p_balc numeric, p_oper varchar, OUT o_code int, OUT o_msg varchar)
+LANGUAGE plpgsql AS $$
+DECLARE v_o neuhis.fin_opr_appointmentorder; v_s neuhis.fin_opr_schema; v_clinic varchar; v_invoice varchar; v_other varchar;
+BEGIN
+    IF COALESCE(p_order_id, '') = '' THEN o_code := -15; o_msg := '订单号不能为空！'; RETURN; END IF;
+    IF COALESCE(p_setl_id, '') = '' OR COALESCE(p_mdtrt_id, '') = '' OR COALESCE(p_psn_no, '') = '' THEN
+        o_code := -36; o_msg := '医保结算号、就诊号和人员编号不能为空！'; RETURN; END IF;
+    IF p_own_cost > 0 AND (COALESCE(p_trade_no, '') = '' OR COALESCE(p_txn_code, '') = '') THEN
+        o_code := -33; o_msg := '支付流水号不能为空！'; RETURN; END IF;
+    IF p_tot_cost <> p_fund_pay_sumamt + p_pay_cost + p_own_cost + p_hosp_part_amt THEN
+        o_code := -35; o_msg := '医保各部分之和与总金额不符！'; RETURN; END IF;
+    v_o := pkg_160.x_order(p_order_id);
+    IF v_o.order_id IS NULL OR (COALESCE(p_ipt_otp_no, '') <> '' AND p_ipt_otp_no <> v_o.serial_no) THEN
+        o_code := -20; o_msg := '未找到该订单！'; RETURN; END IF;
+    IF v_o.order_state = '2' THEN o_code := -9; o_msg := '该订单已取消！'; RETURN; END IF;
+    SELECT inpatient_no INTO v_other FROM neuhis.fin_ipr_siinmaininfo WHERE setl_id = p_setl_id AND trans_type = '1';
+    IF v_o.order_state <> '0' THEN
+        IF v_other = v_o.visiting_num THEN o_code := 1; o_msg := '该订单已支付，请勿重复提交！';
+        ELSIF v_o.order_state = '5' THEN o_code := -24; o_msg := '该订单已退费！';
+        ELSE o_code := -32; o_msg := '该订单已支付！'; END IF;
+        RETURN;
+    END IF;
+    PERFORM 1 FROM neuhis.fin_opr_appointmentorder WHERE trade_no = NULLIF(p_trade_no, '');
+    IF FOUND OR v_other IS NOT NULL THEN o_code := -34; o_msg := '支付流水号已被其他订单使用！'; RETURN; END IF;
+    SELECT * INTO v_s FROM neuhis.fin_opr_schema WHERE id = v_o.schema_id;
+    IF v_s.valid_flag IS DISTINCT FROM '1' THEN o_code := -30; o_msg := '该排班已停诊，不能支付，请到窗口确认！'; RETURN; END IF;
+    IF v_o.reg_fee + v_o.treat_fee <> round(p_tot_cost * 100) THEN
+        o_code := -31; o_msg := '支付金额' || round(p_tot_cost * 100) || '分与挂号费' || (v_o.reg_fee + v_o.treat_fee) || '分不符！'; RETURN; END IF;
+    v_clinic := lpad(nextval('neuhis.seq_fin_opr_clinic')::text, 14, '0');
+    v_invoice := 'W' || lpad(nextval('neuhis.seq_fin_opr_invoice')::text, 9, '0');
+    PERFORM pkg_160.x_register(v_clinic, v_invoice, v_o.card_no, v_o.schema_id, v_o.seeno, '1', v_o.in_source,
+                               CASE WHEN p_own_cost > 0 THEN '4' ELSE '6' END, p_oper, p_tot_cost - p_pay_cost - p_own_cost, p_pay_cost);
+    INSERT INTO neuhis.fin_ipr_siinmaininfo (
+        inpatient_no, trans_type, type_code, invoice_no, card_no, valid_flag, psn_no, insutype, insuplc_admdvs, mdtrt_id, ipt_otp_no, chrg_bchno,
+        setl_id, reg_msgid, fee_msgid, setl_msgid, sign_no, setl_time, clr_type, clr_way, clr_optins, med_type, tot_cost, fund_pay_sumamt, pay_cost,
+        acct_mulaid_pay, own_cost, hosp_part_amt, fulamt_ownpay_amt, overlmt_selfpay, preselfpay_amt, inscp_scp_amt, act_pay_dedc, hifp_pay,
+        cvlserv_pay, hifes_pay, hifmi_pay, hifob_pay, maf_pay, oth_pay, psn_part_amt, balc, pub_cost, oper_code, oper_date)
+    VALUES (
+        v_clinic, '1', '1', v_invoice, v_o.card_no, '1', p_psn_no, p_insutype, p_insuplc_admdvs, p_mdtrt_id, v_o.serial_no, p_chrg_bchno, p_setl_id,
+        p_reg_msgid, p_fee_msgid, p_setl_msgid, p_sign_no, p_setl_time, p_clr_type, p_clr_way, p_clr_optins, p_med_type, p_tot_cost,
+        p_fund_pay_sumamt, p_pay_cost, p_acct_mulaid_pay, p_own_cost, p_hosp_part_amt, p_fulamt_ownpay_amt, p_overlmt_selfpay, p_preselfpay_amt,
+        p_inscp_scp_amt, p_act_pay_dedc, p_hifp_pay, p_cvlserv_pay, p_hifes_pay, p_hifmi_pay, p_hifob_pay, p_maf_pay, p_oth_pay, p_psn_part_amt,
+        p_balc, p_tot_cost - p_pay_cost - p_own_cost, p_oper, pkg_160.f_now());
+    UPDATE neuhis.fin_opr_appointmentorder
+       SET order_state = '3', visiting_num = v_clinic, pay_mode = CASE WHEN p_own_cost > 0 THEN '4' ELSE '6' END, trade_no = NULLIF(p_trade_no, ''),
+           txn_code = NULLIF(p_txn_code, ''), oper_code = p_oper, oper_date = pkg_160.f_now()
+     WHERE order_id = p_order_id;
+    UPDATE neuhis.fin_opr_schema SET tel_reging = GREATEST(tel_reging - 1, 0), tel_reged = tel_reged + 1 WHERE id = v_o.schema_id;
+    o_code := 0; o_msg := '成功';
+END $$;
+CREATE PROCEDURE pkg_160.p_si_pay(
+    p_order_id varchar, p_trade_no varchar, p_txn_code varchar, p_psn_no varchar, p_insutype varchar, p_insuplc_admdvs varchar, p_mdtrt_id varchar,
+    p_ipt_otp_no varchar, p_chrg_bchno varchar, p_setl_id varchar, p_reg_msgid varchar, p_fee_msgid varchar, p_setl_msgid varchar, p_sign_no varchar,
+    p_setl_time timestamp, p_clr_type varchar, p_clr_way varchar, p_clr_optins varchar, p_med_type varchar, p_tot_cost numeric,
+    p_fund_pay_sumamt numeric, p_pay_cost numeric, p_acct_mulaid_pay numeric, p_own_cost numeric, p_hosp_part_amt numeric,
+    p_fulamt_ownpay_amt numeric, p_overlmt_selfpay numeric, p_preselfpay_amt numeric, p_inscp_scp_amt numeric, p_act_pay_dedc numeric,
+    p_hifp_pay numeric, p_cvlserv_pay numeric, p_hifes_pay numeric, p_hifmi_pay numeric, p_hifob_pay numeric, p_maf_pay numeric, p_oth_pay numeric,
+    p_psn_part_amt numeric, p_balc numeric, p_oper varchar,
+    OUT o_code int, OUT o_msg varchar, OUT o_cur refcursor)
+LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        SELECT x.o_code, x.o_msg INTO o_code, o_msg FROM pkg_160.x_si_pay(
+            p_order_id, p_trade_no, p_txn_code, p_psn_no, p_insutype, p_insuplc_admdvs, p_mdtrt_id, p_ipt_otp_no, p_chrg_bchno, p_setl_id,
+            p_reg_msgid, p_fee_msgid, p_setl_msgid, p_sign_no, p_setl_time, p_clr_type, p_clr_way, p_clr_optins, p_med_type, p_tot_cost,
+            p_fund_pay_sumamt, p_pay_cost, p_acct_mulaid_pay, p_own_cost, p_hosp_part_amt, p_fulamt_ownpay_amt, p_overlmt_selfpay, p_preselfpay_amt,
+            p_inscp_scp_amt, p_act_pay_dedc, p_hifp_pay, p_cvlserv_pay, p_hifes_pay, p_hifmi_pay, p_hifob_pay, p_maf_pay, p_oth_pay, p_psn_part_amt,
+            p_balc, p_oper) x;
+    EXCEPTION WHEN unique_violation THEN o_code := -34; o_msg := '支付流水号已被其他订单使用！';   -- the same SETL_ID for two orders at once
+    END;
+    OPEN o_cur FOR SELECT o.order_id, o.visiting_num, r.invoice_no, r.own_cost, r.pub_cost, r.pay_cost, r.oper_date
+                     FROM neuhis.fin_opr_appointmentorder o JOIN neuhis.fin_opr_register r ON r.clinic_code = o.visiting_num AND r.trans_type = '1'
+                    WHERE o.order_id = p_order_id AND o_code >= 0;
+END $$;
+
+-- 医保红冲记录: the negative row of a settlement, its original not valid any more.
+CREATE FUNCTION pkg_160.x_si_reverse(p_clinic varchar, p_reversal varchar, p_oper varchar) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE v_now timestamp := pkg_160.f_now();
+BEGIN
+    INSERT INTO neuhis.fin_ipr_siinmaininfo (
+        inpatient_no, trans_type, type_code, invoice_no, card_no, valid_flag, psn_no, insutype, insuplc_admdvs, mdtrt_id, ipt_otp_no, chrg_bchno,
+        setl_id, setl_time, clr_type, clr_way, clr_optins, med_type, tot_cost, pub_cost, fund_pay_sumamt, pay_cost, acct_mulaid_pay, own_cost,
+        hosp_part_amt, fulamt_ownpay_amt, overlmt_selfpay, preselfpay_amt, inscp_scp_amt, act_pay_dedc, hifp_pay, cvlserv_pay, hifes_pay, hifmi_pay,
+        hifob_pay, maf_pay, oth_pay, psn_part_amt, oper_code, oper_date)
+    SELECT
+        inpatient_no, '2', type_code, invoice_no, card_no, '0', psn_no, insutype, insuplc_admdvs, mdtrt_id, ipt_otp_no, chrg_bchno,
+        COALESCE(NULLIF(p_reversal, ''), setl_id), v_now, clr_type, clr_way, clr_optins, med_type, -tot_cost, -pub_cost, -fund_pay_sumamt, -pay_cost,
+        -acct_mulaid_pay, -own_cost, -hosp_part_amt, -fulamt_ownpay_amt, -overlmt_selfpay, -preselfpay_amt, -inscp_scp_amt, -act_pay_dedc, -hifp_pay,
+        -cvlserv_pay, -hifes_pay, -hifmi_pay, -hifob_pay, -maf_pay, -oth_pay, -psn_part_amt, p_oper, v_now
+      FROM neuhis.fin_ipr_siinmaininfo WHERE inpatient_no = p_clinic AND trans_type = '1';
+    UPDATE neuhis.fin_ipr_siinmaininfo SET valid_flag = '0' WHERE inpatient_no = p_clinic AND trans_type = '1';
+END $$;
+
+-- 医保退号, after 2208 and after the cash has gone back: 日结 and 取号 do not stop it any more (P_REFUND_CHECK is asked before).
+-- p_reversal SETL_ID of 2208, p_refund_no 退款单号 and p_own_cost 元 of the cash.
+CREATE FUNCTION pkg_160.x_si_refund(
+    p_order_id varchar, p_setl_id varchar, p_reversal varchar, p_refund_no varchar, p_own_cost numeric, p_reason varchar, p_oper varchar,
+    OUT o_code int, OUT o_msg varchar)
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_o neuhis.fin_opr_appointmentorder; v_r neuhis.fin_opr_register; v_i neuhis.fin_ipr_siinmaininfo; v_red neuhis.fin_ipr_siinmaininfo;
+    v_h neuhis.fin_opr_bookingpayhistory;
+BEGIN
+    IF COALESCE(p_order_id, '') = '' THEN o_code := -15; o_msg := '订单号不能为空！'; RETURN; END IF;
+    v_o := pkg_160.x_order(p_order_id);
+    IF v_o.order_state = '2' THEN o_code := -9; o_msg := '该订单已取消！'; RETURN; END IF;
+    IF v_o.order_state = '0' THEN o_code := -40; o_msg := '该订单未支付，不能退费！'; RETURN; END IF;
+    SELECT * INTO v_i FROM neuhis.fin_ipr_siinmaininfo WHERE inpatient_no = v_o.visiting_num AND trans_type = '1' AND setl_id = p_setl_id;
+    IF v_i.setl_id IS NULL THEN o_code := -60; o_msg := '未找到医保结算记录！'; RETURN; END IF;
+    IF v_o.order_state = '5' THEN
+        SELECT * INTO v_red FROM neuhis.fin_ipr_siinmaininfo WHERE inpatient_no = v_o.visiting_num AND trans_type = '2';
+        SELECT * INTO v_h FROM neuhis.fin_opr_bookingpayhistory WHERE order_id = p_order_id;
+        IF v_red.setl_id = COALESCE(NULLIF(p_reversal, ''), p_setl_id) AND v_red.oper_code = p_oper
+           AND COALESCE(v_h.refund_no, '-') = COALESCE(NULLIF(p_refund_no, ''), '-') THEN
+            o_code := 1; o_msg := '该订单已退费，请勿重复提交！';
+        ELSE o_code := -41; o_msg := '该订单已退费！'; END IF;
+        RETURN;
+    END IF;
+    IF v_i.own_cost <> p_own_cost THEN o_code := -61; o_msg := '退现金额与结算现金不符！'; RETURN; END IF;
+    PERFORM 1 FROM neuhis.fin_opr_bookingpayhistory WHERE refund_no = NULLIF(p_refund_no, '');
+    IF FOUND THEN o_code := -47; o_msg := '退款单号已被其他订单使用！'; RETURN; END IF;
+    SELECT * INTO v_r FROM neuhis.fin_opr_register WHERE clinic_code = v_o.visiting_num AND trans_type = '1' FOR UPDATE;
+    IF v_r.ynsee = '1' THEN o_code := -42; o_msg := '该号已经看诊,不能作废'; RETURN; END IF;
+    IF v_r.valid_flag <> '1' THEN o_code := -48; o_msg := '该号已经退号或作废！'; RETURN; END IF;
+    PERFORM 1 FROM neuhis.fin_opb_feedetail WHERE clinic_code = v_r.clinic_code AND trans_type = '1' AND cancel_flag = '1';
+    IF FOUND THEN o_code := -46; o_msg := '存在已结处方请先退处方再退挂号'; RETURN; END IF;
+    PERFORM pkg_160.x_si_reverse(v_r.clinic_code, p_reversal, p_oper);
+    PERFORM pkg_160.x_give_back(p_order_id, v_r.clinic_code, p_refund_no, round(p_own_cost * 100), p_reason, p_oper);
+    o_code := 0; o_msg := '成功';
+END $$;
+CREATE PROCEDURE pkg_160.p_si_refund(
+    p_order_id varchar, p_setl_id varchar, p_reversal varchar, p_refund_no varchar, p_own_cost numeric, p_reason varchar, p_oper varchar,
+    OUT o_code int, OUT o_msg varchar, OUT o_cur refcursor)
+LANGUAGE plpgsql AS $$
+BEGIN
+    SELECT x.o_code, x.o_msg INTO o_code, o_msg
+      FROM pkg_160.x_si_refund(p_order_id, p_setl_id, p_reversal, p_refund_no, p_own_cost, p_reason, p_oper) x;
     OPEN o_cur FOR SELECT order_id, refund_no, refund_fee, invoice_no, refund_time FROM neuhis.fin_opr_bookingpayhistory
                     WHERE order_id = p_order_id AND o_code >= 0;
 END $$;

@@ -6,8 +6,10 @@ CREATE SEQUENCE neuhis.seq_fin_opr_clinic START WITH 20000001;
 CREATE SEQUENCE neuhis.seq_fin_opr_lock START WITH 50001;
 CREATE SEQUENCE neuhis.seq_fin_opr_invoice START WITH 800001;
 CREATE SEQUENCE neuhis.seq_com_patientinfo START WITH 200001;
+CREATE SEQUENCE neuhis.seq_fin_opb_recipe START WITH 600001;
+CREATE SEQUENCE neuhis.seq_fin_opr_balance START WITH 100001;
 
--- 控制参数. LOCKMI 锁号分钟数 · DAYREF 日结后允许退号 0/1 · DUPDEP 同科同日限约一次 0/1 · TAKEDT 只能就诊当日取号 0/1 · OFFSET 样例时间偏移(天)
+-- 控制参数. LOCKMI 锁号分钟数 · DAYREF 日结后允许退号 0/1 · TAKREF 取号后允许退号 0/1 · DUPDEP 同科同日限约一次 0/1 · TAKEDT 只能就诊当日取号 0/1 · OFFSET 样例时间偏移(天)
 -- · PATREG 建档串行锁 (the row P_PATIENT locks: DBMS_LOCK needs a grant, and its ALLOCATE_UNIQUE commits)
 CREATE TABLE neuhis.com_controlargument (
   control_code varchar(6) NOT NULL, control_name varchar(50), control_value varchar(50),
@@ -15,17 +17,18 @@ CREATE TABLE neuhis.com_controlargument (
 );
 
 -- 科室; DEPT_TYPE 'C ' 门诊 (CHAR(2), blank padded); REGDEPT_FLAG '1' 挂号科室; VALID_STATE '1' 在用 '0' 停用. HOS_CODE 院区 [K], PLACE/BRIEF [K]
+-- SI_CODE 医保科室编码, SI_CATY 医保科别 [K]: NULL = not registered with 医保
 CREATE TABLE neuhis.com_department (
   dept_code varchar(10) NOT NULL, dept_name varchar(50) NOT NULL, spell_code varchar(16), wb_code varchar(16), user_code varchar(16),
   dept_type char(2) NOT NULL, regdept_flag char(1) NOT NULL, sort_id numeric(6), hos_code varchar(10), place varchar(60), brief varchar(400),
-  valid_state char(1) NOT NULL,
+  si_code varchar(30), si_caty varchar(10), valid_state char(1) NOT NULL,
   CONSTRAINT pk_com_department PRIMARY KEY (dept_code)
 );
 -- 人员; EMPL_TYPE 'D' 医生 'F' 收费员 'X' 虚拟 [K]. LEVL_CODE 1 主任 2 副主任 3 主治 4 住院 [K: order of the codes].
--- NET_RIGHT 网上预约退号权限 [K] 0 普通窗口 1 两者 2 仅网上预约
+-- NET_RIGHT 网上预约退号权限 [K] 0 普通窗口 1 两者 2 仅网上预约. INTERFACE_CODE 医保医师编码 [K]: NULL = not registered with 医保, self-pay only
 CREATE TABLE neuhis.com_employee (
   empl_code varchar(10) NOT NULL, empl_name varchar(20) NOT NULL, spell_code varchar(16), sex_code char(1), dept_code varchar(10),
-  levl_code char(2), expert_flag char(1), brief varchar(400), empl_type char(1) NOT NULL, net_right char(1), valid_state char(1) NOT NULL,
+  levl_code char(2), expert_flag char(1), brief varchar(400), empl_type char(1) NOT NULL, net_right char(1), interface_code varchar(30), valid_state char(1) NOT NULL,
   CONSTRAINT pk_com_employee PRIMARY KEY (empl_code)
 );
 CREATE INDEX idx_com_employee_dept ON neuhis.com_employee (dept_code);
@@ -40,11 +43,18 @@ CREATE TABLE neuhis.fin_opr_reglevel (
   reglevl_code char(4) NOT NULL, reglevl_name varchar(20), expert_flag char(1),
   CONSTRAINT pk_fin_opr_reglevel PRIMARY KEY (reglevl_code)
 );
--- 挂号费维护, 元; PACT_CODE '1' 自费
+-- 挂号费维护, 元; PACT_CODE '1' 自费. REG_ITEM, DIAG_ITEM [K]: FIN_COM_UNDRUGINFO.ITEM_CODE of 挂号费 and 诊查费
 CREATE TABLE neuhis.fin_com_regfeeset (
   pact_code varchar(10) NOT NULL, reglevl_code char(4) NOT NULL, reg_fee numeric(12,2) NOT NULL, chck_fee numeric(12,2) NOT NULL,
   diag_fee numeric(12,2) NOT NULL, oth_fee numeric(12,2) NOT NULL, own_digfee numeric(12,2), pub_digfee numeric(12,2),
+  reg_item varchar(12), diag_item varchar(12),
   CONSTRAINT pk_fin_com_regfeeset PRIMARY KEY (pact_code, reglevl_code)
+);
+
+-- 非药品收费项目; GB_CODE 国家医保目录编码, NULL = 医保不支付
+CREATE TABLE neuhis.fin_com_undruginfo (
+  item_code varchar(12) NOT NULL, item_name varchar(50) NOT NULL, unit_price numeric(12,2), gb_code varchar(50), valid_state char(1) NOT NULL,
+  CONSTRAINT pk_fin_com_undruginfo PRIMARY KEY (item_code)
 );
 
 -- 排班. SCHEMA_TYPE 0 科室 1 医生; DOCT_CODE 'None' or NULL for a department schema (both occur). VALID_FLAG 1 正常 0 停诊 (REASON_*, STOP_*
@@ -137,6 +147,30 @@ CREATE TABLE neuhis.fin_opb_accountcardfee (
   CONSTRAINT pk_fin_opb_accountcardfee PRIMARY KEY (invoice_no, trans_type, fee_type)
 );
 CREATE INDEX idx_fin_opb_cardfee_clinic ON neuhis.fin_opb_accountcardfee (clinic_no);
+-- 处方费用明细 (one row per item). TRANS_TYPE 1 正 2 负; PAY_FLAG 0 划价 1 收费; CANCEL_FLAG 0 退费 1 正常 [K]. Open rows stand in the way of a 退号.
+CREATE TABLE neuhis.fin_opb_feedetail (
+  recipe_no varchar(14) NOT NULL, sequence_no numeric(6) NOT NULL, trans_type char(1) NOT NULL, clinic_code varchar(14) NOT NULL, card_no varchar(10),
+  item_code varchar(12), item_name varchar(50), own_cost numeric(12,2), pay_flag char(1), cancel_flag char(1) NOT NULL,
+  oper_code varchar(10), oper_date timestamp(0),
+  CONSTRAINT pk_fin_opb_feedetail PRIMARY KEY (recipe_no, sequence_no, trans_type)
+);
+CREATE INDEX idx_fin_opb_feedetail_clinic ON neuhis.fin_opb_feedetail (clinic_code);
+-- 医保结算 (国标 2.0, amounts 元). INPATIENT_NO = FIN_OPR_REGISTER.CLINIC_CODE, TYPE_CODE 1 门诊 2 住院; TRANS_TYPE 1 = 2207A, 2 = its reversal
+-- (negative, SETL_ID of 2208, that of the original when it was voided by 2601). VALID_FLAG of the original 1 -> 0. PUB_COST 记账 = 基金 + 医院负担,
+-- PAY_COST 个人账户, OWN_COST 现金. IPT_OTP_NO as told to 医保 = SERIAL_NO of the order. REG_/FEE_/SETL_MSGID = msgid of 2201 / 2204 / 2207A.
+-- Columns of the national interface keep its names; which of them a site has is [K].
+CREATE TABLE neuhis.fin_ipr_siinmaininfo (
+  inpatient_no varchar(14) NOT NULL, trans_type char(1) NOT NULL, type_code char(1) NOT NULL, invoice_no varchar(14), card_no varchar(10),
+  valid_flag char(1) NOT NULL, psn_no varchar(30) NOT NULL, insutype varchar(6), insuplc_admdvs varchar(6), mdtrt_id varchar(30) NOT NULL,
+  ipt_otp_no varchar(30), chrg_bchno varchar(30), setl_id varchar(30) NOT NULL, reg_msgid varchar(30), fee_msgid varchar(30), setl_msgid varchar(30),
+  sign_no varchar(30), setl_time timestamp(0), clr_type varchar(6), clr_way varchar(6), clr_optins varchar(6), med_type varchar(6),
+  tot_cost numeric(12,2) NOT NULL, pub_cost numeric(12,2) NOT NULL, pay_cost numeric(12,2) NOT NULL, own_cost numeric(12,2) NOT NULL,
+  fulamt_ownpay_amt numeric(12,2), overlmt_selfpay numeric(12,2), preselfpay_amt numeric(12,2), inscp_scp_amt numeric(12,2),
+  act_pay_dedc numeric(12,2), hifp_pay numeric(12,2), cvlserv_pay numeric(12,2), hifes_pay numeric(12,2), hifmi_pay numeric(12,2),
+  hifob_pay numeric(12,2), maf_pay numeric(12,2), oth_pay numeric(12,2), fund_pay_sumamt numeric(12,2), psn_part_amt numeric(12,2),
+  acct_mulaid_pay numeric(12,2), hosp_part_amt numeric(12,2), balc numeric(12,2), oper_code varchar(10), oper_date timestamp(0),
+  CONSTRAINT pk_fin_ipr_siinmaininfo PRIMARY KEY (inpatient_no, trans_type), CONSTRAINT uk_fin_ipr_siinmaininfo_setl UNIQUE (setl_id, trans_type)
+);
 -- 退费历史; REFUND_NO 商户退款单号 (NULL when the window refunded), REFUND_FEE 分, INVOICE_NO of the negative row [K]
 CREATE TABLE neuhis.fin_opr_bookingpayhistory (
   order_id varchar(64) NOT NULL, return_reason varchar(60), oper_id varchar(10), refund_time timestamp(0) NOT NULL, refund_no varchar(64),

@@ -1,0 +1,1 @@
+"""One module for each area that the doctor looks at."""

@@ -1,0 +1,1 @@
+"""Parts of the simulators: what each of them knows, by subject."""

@@ -1,0 +1,1 @@
+"""Simulators of payment houses and insurance platforms. Port: `his_db/simulator.py`."""

@@ -1,0 +1,1 @@
+"""Wake-up signals by engine, for the port ``his_db/wake.py``."""

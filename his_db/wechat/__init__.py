@@ -1,0 +1,1 @@
+"""Parts of the gateway WeChat Pay v3: keys, trades, mixed trades, bills, what its errors mean."""

@@ -1,0 +1,1 @@
+"""Generated from proto/his160. Do not edit."""

@@ -1,0 +1,1 @@
+"""Service systems, one a module, listed in ``service_install/registry.py``."""

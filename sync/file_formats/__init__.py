@@ -1,0 +1,1 @@
+"""Readers of dropped files, each for the port ``sync/file_format.py``."""
