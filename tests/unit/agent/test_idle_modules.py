@@ -89,9 +89,17 @@ from agent.daemon import Daemon
 async def main(folder):
     daemon = Daemon(load_settings(folder / "config.toml", {}))
     ready = await daemon.start()
+    try:
+        await looked(folder, ready)
+        print(json.dumps(sorted(sys.modules)))
+    finally:
+        await daemon.stop()
+
+async def looked(folder, ready):
     ca, key, pem = ((folder / "pki" / name).read_bytes() for name in ("ca.pem", "relay.key", "relay.pem"))
     credentials = grpc.ssl_channel_credentials(ca, key, pem)
-    async with asyncio.timeout(PATIENCE), grpc.aio.secure_channel(f"localhost:{ready.port}", credentials) as channel:
+    patience = asyncio.timeout(float(sys.argv[2]))
+    async with patience, grpc.aio.secure_channel(f"localhost:{ready.port}", credentials) as channel:
         stub = agent_pb2_grpc.AgentServiceStub(channel)
         wanted = {"watch:orders", "watch:schedules", "certificate:server", "source:his"}
         while True:
@@ -99,8 +107,6 @@ async def main(folder):
             if wanted <= {each.name for each in found if each.health == agent_pb2.HEALTH_OK}:
                 break
             await asyncio.sleep(0.05)
-    print(json.dumps(sorted(sys.modules)))
-    await daemon.stop()
 
 asyncio.run(main(Path(sys.argv[1])))
 """
@@ -111,7 +117,7 @@ def test_an_idle_agent_has_loaded_nothing_that_it_does_not_need(tmp_path: Path) 
     make_bench_pki(tmp_path / "pki", site="440305001")
     (tmp_path / "config.toml").write_text(CONFIG, encoding="utf-8")
     ended = subprocess.run(
-        [sys.executable, "-c", IDLE, str(tmp_path)],
+        [sys.executable, "-c", IDLE, str(tmp_path), str(PATIENCE / 2)],
         cwd=ROOT,
         capture_output=True,
         text=True,
