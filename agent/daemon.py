@@ -166,7 +166,7 @@ class Daemon:
         self._server = BorderServer(settings.server, self.registry) if settings.server.enabled else None
         self._metrics = MetricsBorder(settings.metrics, self.board.snapshot, self.figures)
         self._notify = self._make_notify()
-        self._links = make_links(settings, self.registry, self._announced)
+        self._links = make_links(settings, self.registry, self._announced, store=self._store.identity)
         self._sink = make_sink(settings.delivery, self._links)
         self._delivery = (
             Delivery(self._outbox.over(self._fenced), self._sink, clock=clock, delivered=self._trail.provided.delivered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 
 from agent.config import RelaySettings, Settings
@@ -16,10 +17,13 @@ from agent.registry import HandlerRegistry
 from agent.version import VERSION
 
 
-def make_links(settings: Settings, registry: HandlerRegistry, generation: Callable[[], Abilities]) -> RelayLinks:
-    """One link for each address; none when the relay is not enabled."""
+def make_links(
+    settings: Settings, registry: HandlerRegistry, generation: Callable[[], Abilities], *, store: str
+) -> RelayLinks:
+    """One link for each address; none when the relay is not enabled. ``store``: id of the state store."""
     if not settings.relay.enabled:
         return RelayLinks([])
+    process = "" if settings.state.url else secrets.token_hex(8)
 
     def session() -> SessionSettings:
         return SessionSettings(
@@ -30,6 +34,8 @@ def make_links(settings: Settings, registry: HandlerRegistry, generation: Callab
             max_calls=settings.relay.calls,
             dead_after=settings.relay.dead_after,
             default_timeout=settings.limits.time,
+            store=store,
+            process=process,
         )
 
     policy = RedialPolicy(

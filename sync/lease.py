@@ -207,6 +207,10 @@ class FencedStore:
         self._store = store
         self._tenure = tenure
 
+    @property
+    def identity(self) -> str:
+        return self._store.identity
+
     async def write(self, unit: Callable[[Transaction], T]) -> T:
         term = self._present()
 

@@ -65,6 +65,7 @@ MIGRATIONS: dict[str, str] = {
     "0011": "sync.migrations.r0011_trades:upgrade",
     "0012": "sync.migrations.r0012_report_files:upgrade",
     "0013": "sync.migrations.r0013_audit_archive:upgrade",
+    "0014": "sync.migrations.r0014_store_id:upgrade",
 }
 
 

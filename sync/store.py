@@ -437,6 +437,10 @@ class Transaction(Protocol):
 class Store(Protocol):
     """The agent's durable state. Its methods are called from one event loop."""
 
+    @property
+    def identity(self) -> str:
+        """Lasting id, given when the store was made; a copy has the same."""
+
     async def write(self, unit: Callable[[Transaction], T]) -> T:
         """Runs the unit and commits it (with others waiting) to disk.
 

@@ -7,6 +7,7 @@ that it works from a wheel, a zip and on Windows. Alembic is imported only when 
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
@@ -34,8 +35,9 @@ def head(chain: Mapping[str, str] = MIGRATIONS) -> str:
 
 def bring_up_to_date(
     connection: Connection, clock: Clock, *, place: str, before_upgrade: Callable[[str, str], None]
-) -> None:
-    """Makes or upgrades the tables. The connection holds a transaction that keeps every other process out.
+) -> str:
+    """Makes or upgrades the tables; the id of the store. The connection holds a transaction that keeps every other
+    process out.
 
     ``place`` names the store in errors. ``before_upgrade`` gets the revision found and the one wanted, before anything
     is changed; what it raises ends the upgrade. Raises StoreTooNew, StoreCorrupt, DBAPIError: then nothing is changed,
@@ -51,6 +53,14 @@ def bring_up_to_date(
             )
         before_upgrade(found, head())
         upgrade(connection, found)
+    return _identity(connection, place)
+
+
+def _identity(connection: Connection, place: str) -> str:
+    found = connection.execute(select(METADATA.c.value).where(METADATA.c.name == "store_id")).scalar()
+    if not found:
+        raise StoreCorrupt(f"{place} has no id of its own: it is damaged")
+    return str(found)
 
 
 def stored_revision(connection: Connection, place: str) -> str | None:
@@ -81,7 +91,11 @@ def _legacy_revision(connection: Connection, place: str) -> str:
 def _create(connection: Connection, clock: Clock) -> None:
     """The tables as they are now; a test says that the chain leads to the same."""
     TABLES.create_all(connection, checkfirst=False)
-    facts = {"schema_version": _LEGACY_VERSION, "created_time": clock().isoformat(timespec="seconds")}
+    facts = {
+        "schema_version": _LEGACY_VERSION,
+        "created_time": clock().isoformat(timespec="seconds"),
+        "store_id": uuid.uuid4().hex,
+    }
     connection.execute(METADATA.insert(), [{"name": name, "value": value} for name, value in facts.items()])
     connection.execute(REVISION.insert().values(version_num=head()))
 

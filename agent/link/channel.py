@@ -19,7 +19,12 @@ ENVELOPE_BYTES = 64 * 1024
 """What a frame adds to the message it carries, with room to spare."""
 DETAIL_LENGTH = 200
 
-_REFUSED = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED)
+_REFUSED = (
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.FAILED_PRECONDITION,  # its version, or another store of the site is attached
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,10 @@ class SessionSettings:
     """For calls without a timeout. Not sent."""
     greet_within: timedelta = timedelta(seconds=5)
     """From dialling to the relay's Settings. Not sent."""
+    store: str = ""
+    """Lasting id of the state store: a site has one."""
+    process: str = ""
+    """Id of this process where its store has one process at a time; empty: several share it."""
 
     def frame(self) -> relay_pb2.AttachRequest:
         """As the first frame."""
@@ -71,6 +75,8 @@ class SessionSettings:
             operations=self.operations,
             window_bytes=self.window_bytes,
             max_calls=self.max_calls,
+            store=self.store,
+            process=self.process,
         )
         settings.dead_after.FromTimedelta(self.dead_after)
         return relay_pb2.AttachRequest(settings=settings)

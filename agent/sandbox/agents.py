@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
+from typing import Final
+
 from his160.v1 import reason_pb2
 
 from agent.errors import CallFailed, CallRefused, to_status
 from agent.sandbox.attached import AttachedAgent
+
+SIGN_OF_LIFE: Final = timedelta(seconds=2)
+"""How long an attached agent has for one while another store waits; less than an agent waits for our Settings."""
+
+
+class AnotherStore(Exception):
+    """An agent with another state store is attached to the site, and lives. The text is for the one that is refused."""
 
 
 class Agents:
@@ -14,10 +25,23 @@ class Agents:
     def __init__(self) -> None:
         self._agents: list[AttachedAgent] = []
         self._turns: dict[str, int] = {}
+        self._admitting = asyncio.Lock()
 
-    def add(self, agent: AttachedAgent) -> None:
-        """The agent is attached."""
-        self._agents.append(agent)
+    async def admit(self, agent: AttachedAgent) -> None:
+        """The agent is attached, unless that would give its site a second ledger: raises AnotherStore.
+
+        A command of a caller and its repetition must meet the same ledger. What is attached and does not answer gives
+        way: its agent is dead, or cut off and will have to ask again.
+        """
+        async with self._admitting:
+            rivals = [each for each in self._agents if _are_rivals(each, agent)]
+            alive = await asyncio.gather(*(each.lives(SIGN_OF_LIFE) for each in rivals))
+            for rival, is_alive in zip(rivals, alive, strict=True):
+                if is_alive:
+                    raise AnotherStore(_why(rival, agent))
+                rival.drop("an agent with another store has taken its place")
+                self.remove(rival)
+            self._agents.append(agent)
 
     def remove(self, agent: AttachedAgent) -> None:
         """The agent is gone."""
@@ -43,3 +67,19 @@ class Agents:
         ready = [agent for agent in ready if not agent.in_doubt] or ready
         turn = self._turns[site] = self._turns.get(site, -1) + 1
         return ready[turn % len(ready)]
+
+
+def _are_rivals(one: AttachedAgent, other: AttachedAgent) -> bool:
+    """Whether they keep two ledgers of one site. An agent of before 2026-12 does not say which it keeps."""
+    first, second = one.agent, other.agent
+    if first.site != second.site or not first.store or not second.store:
+        return False
+    is_copy = bool(first.process and second.process) and first.process != second.process
+    return first.store != second.store or is_copy
+
+
+def _why(rival: AttachedAgent, refused: AttachedAgent) -> str:
+    other = f'instance "{rival.agent.instance}" of site {rival.agent.site} is attached and lives'
+    if rival.agent.store == refused.agent.store:
+        return f"ANOTHER_STORE: {other}, with the same store in another process: one of the two works on a copy"
+    return f"ANOTHER_STORE: {other}, with another store: a site has one ledger"

@@ -13,7 +13,7 @@ from his160.v1 import event_pb2, relay_pb2, relay_pb2_grpc
 
 from agent.link.errors import LinkBroken
 from agent.link.session import OLDEST_REVISION
-from agent.sandbox.agents import Agents
+from agent.sandbox.agents import Agents, AnotherStore
 from agent.sandbox.attached import AttachedAgent
 from agent.sandbox.faults import Faults
 from agent.sandbox.journal import EventJournal
@@ -107,7 +107,11 @@ class SandboxRelay(relay_pb2_grpc.RelayServiceServicer):
             await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, "the certificate is one of another site")
         if agent.revision < OLDEST_REVISION:
             await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "the revision is too old")
-        self._agents.add(agent)
+        try:
+            await self._agents.admit(agent)
+        except AnotherStore as error:
+            log.warning("site %s: instance %s is refused: %s", site, settings.instance, error)
+            await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(error))
         log.info("site %s attached, instance %s", site, settings.instance)
         try:
             await agent.run()

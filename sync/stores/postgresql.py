@@ -54,7 +54,7 @@ class PostgresqlStore:
         self._guard = HangGuard("state")
         self._engine = engine_for(url, self._guard)
         try:
-            _prepare(self._engine, clock)
+            self._identity = _prepare(self._engine, clock)
             session = LockSession(self._engine) if exclusive else None
         except BaseException:
             self._release()
@@ -64,6 +64,10 @@ class PostgresqlStore:
         self._locks = SharedLocks(session) if session is not None else None
         self._writer = Lane("his160-store-write", _Writing(self._engine))
         self._reader = Lane("his160-store-read", _Reading(self._engine))
+
+    @property
+    def identity(self) -> str:
+        return self._identity
 
     async def write(self, unit: Callable[[Transaction], T]) -> T:
         return cast(T, await self._writer.submit(unit))
@@ -101,8 +105,8 @@ class PostgresqlStore:
         self._guard.stop()
 
 
-def _prepare(engine: Engine, clock: Clock) -> None:
-    """Raises StoreTooNew, StoreCorrupt, StoreLocked, StoreUnavailable."""
+def _prepare(engine: Engine, clock: Clock) -> str:
+    """The store's id. Raises StoreTooNew, StoreCorrupt, StoreLocked, StoreUnavailable."""
     try:
         with connected(engine) as connection:
             encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
@@ -117,8 +121,9 @@ def _prepare(engine: Engine, clock: Clock) -> None:
                 revisions = {"from_revision": found, "to_revision": wanted}
                 _LOG.warning("state store is upgraded in one transaction, without a copy", extra=revisions)
 
-            bring_up_to_date(connection, clock, place=_PLACE, before_upgrade=before_upgrade)
+            identity = bring_up_to_date(connection, clock, place=_PLACE, before_upgrade=before_upgrade)
             connection.exec_driver_sql("COMMIT")
+            return identity
     except DBAPIError as error:
         raise typed_error(error) from error
 

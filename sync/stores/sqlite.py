@@ -53,13 +53,17 @@ class SqliteStore:
         self._lock = StoreLock(path) if exclusive else None
         self._engine = _engine(path, max_pages, busy)
         try:
-            _prepare(self._engine, path, clock, locked=exclusive)
+            self._identity = _prepare(self._engine, path, clock, locked=exclusive)
         except BaseException:
             self._release()
             raise
         self._locks = KeyLocks()  # the one agent of the file has them all
         self._writer = Lane("his160-store-write", _Writing(self._engine))
         self._reader = Lane("his160-store-read", _Reading(self._engine))
+
+    @property
+    def identity(self) -> str:
+        return self._identity
 
     async def write(self, unit: Callable[[Transaction], T]) -> T:
         return cast(T, await self._writer.submit(unit))
@@ -113,8 +117,8 @@ def _engine(path: Path, max_pages: int, busy: timedelta) -> Engine:
     )
 
 
-def _prepare(engine: Engine, path: Path, clock: Clock, *, locked: bool) -> None:
-    """Makes the tables in a new file, upgrades those of an old one. ``locked``: this process holds the store's lock.
+def _prepare(engine: Engine, path: Path, clock: Clock, *, locked: bool) -> str:
+    """Makes the tables in a new file, upgrades those of an old one; the store's id. ``locked``: this process holds the store's lock.
 
     Raises StoreTooNew, StoreCorrupt, StoreLocked, StoreUnavailable.
     """
@@ -130,8 +134,9 @@ def _prepare(engine: Engine, path: Path, clock: Clock, *, locked: bool) -> None:
 
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # also makes SQLite's DDL part of the transaction
             try:
-                bring_up_to_date(connection, clock, place=str(path), before_upgrade=before_upgrade)
+                identity = bring_up_to_date(connection, clock, place=str(path), before_upgrade=before_upgrade)
                 connection.exec_driver_sql("COMMIT")
+                return identity
             except BaseException:
                 _roll_back(connection)
                 raise

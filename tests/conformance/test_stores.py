@@ -90,6 +90,26 @@ async def test_a_unit_is_on_disk_when_write_returns(store: Store, store_place: s
     await other.close()
 
 
+async def test_a_store_is_the_same_one_for_ever_and_no_other(
+    store: Store, store_place: str, path: Path, tmp_path: Path
+) -> None:
+    """By this a relay knows that a site has two ledgers; a copy cannot be told from its origin."""
+    again = open_store(store_place, clock, exclusive=False)
+    assert again.identity == store.identity
+    await again.close()
+    another = open_store(path.with_name("another.db"), clock)
+    assert another.identity not in ("", store.identity)
+    await another.close()
+
+
+async def test_a_store_without_its_id_is_damaged(path: Path) -> None:
+    await open_store(path, clock).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM metadata WHERE name = 'store_id'")
+    with pytest.raises(StoreCorrupt, match="no id of its own"):
+        open_store(path, clock)
+
+
 async def test_a_failing_unit_is_undone_alone(store: Store) -> None:
     def failing(work: Transaction) -> None:
         work.commands.put(command("bad"))

@@ -333,6 +333,10 @@ class FailingStore:
     def fail(self, label: str, skip: int = 0) -> None:
         self.points[label] = [skip]
 
+    @property
+    def identity(self) -> str:
+        return self.store.identity
+
     async def write(self, unit: Callable[[Transaction], T]) -> T:
         self._check("before", StoreUnavailable("disk full"))
         value = await self.store.write(unit)

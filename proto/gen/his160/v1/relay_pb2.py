@@ -28,7 +28,7 @@ from his160.v1 import event_pb2 as his160_dot_v1_dot_event__pb2
 from his160.v1 import report_pb2 as his160_dot_v1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15his160/v1/relay.proto\x12\this160.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x15his160/v1/event.proto\x1a\x16his160/v1/report.proto\"\xc3\x01\n\x0cLinkSettings\x12\x16\n\x08revision\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x10\n\x08instance\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x12\n\noperations\x18\x05 \x03(\t\x12\x14\n\x0cwindow_bytes\x18\x06 \x01(\x05\x12\x11\n\tmax_calls\x18\x07 \x01(\x05\x12-\n\ndead_after\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x89\x01\n\x08LinkCall\x12\x15\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06method\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x07payload\x18\x03 \x01(\x0c\x42\x03\x80\x01\x01\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x63\x61ller\x18\x05 \x01(\t\"u\n\tLinkReply\x12\x15\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x14\n\x07payload\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\x12\x16\n\x0e\x65nd_of_message\x18\x03 \x01(\x08\x12\x13\n\x0b\x65nd_of_call\x18\x04 \x01(\x08\x12\x0e\n\x06status\x18\x05 \x01(\x0c\"#\n\nLinkCancel\x12\x15\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\"8\n\nLinkWindow\x12\x15\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x13\n\x05\x62ytes\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02\"*\n\x08LinkPing\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\x08\"0\n\x0bLinkGoodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x11\n\treconnect\x18\x02 \x01(\x08\"\xe5\x01\n\rAttachRequest\x12+\n\x08settings\x18\x01 \x01(\x0b\x32\x17.his160.v1.LinkSettingsH\x00\x12%\n\x05reply\x18\x02 \x01(\x0b\x32\x14.his160.v1.LinkReplyH\x00\x12\'\n\x06window\x18\x03 \x01(\x0b\x32\x15.his160.v1.LinkWindowH\x00\x12#\n\x04ping\x18\x04 \x01(\x0b\x32\x13.his160.v1.LinkPingH\x00\x12)\n\x07goodbye\x18\x05 \x01(\x0b\x32\x16.his160.v1.LinkGoodbyeH\x00\x42\x07\n\x05\x66rame\"\x8d\x02\n\x0e\x41ttachResponse\x12+\n\x08settings\x18\x01 \x01(\x0b\x32\x17.his160.v1.LinkSettingsH\x00\x12#\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x13.his160.v1.LinkCallH\x00\x12\'\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x15.his160.v1.LinkCancelH\x00\x12\'\n\x06window\x18\x04 \x01(\x0b\x32\x15.his160.v1.LinkWindowH\x00\x12#\n\x04ping\x18\x05 \x01(\x0b\x32\x13.his160.v1.LinkPingH\x00\x12)\n\x07goodbye\x18\x06 \x01(\x0b\x32\x16.his160.v1.LinkGoodbyeH\x00\x42\x07\n\x05\x66rame\"8\n\x14PublishEventsRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.his160.v1.Event\"\xff\x01\n\x0c\x45ventReceipt\x12\x16\n\x08\x65vent_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x07outcome\x18\x02 \x01(\x0e\x32\x1f.his160.v1.EventReceipt.OutcomeB\x04\xe2\x41\x01\x02\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"_\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_STORED\x10\x01\x12\x14\n\x10OUTCOME_REJECTED\x10\x02\x12\x11\n\rOUTCOME_RETRY\x10\x03\"B\n\x15PublishEventsResponse\x12)\n\x08receipts\x18\x01 \x03(\x0b\x32\x17.his160.v1.EventReceipt\"z\n\x14PublishReportRequest\x12\x14\n\x06run_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tfirst_row\x18\x02 \x01(\x03\x12+\n\x04page\x18\x03 \x01(\x0b\x32\x1d.his160.v1.ReadReportResponse\x12\x0c\n\x04last\x18\x04 \x01(\x08\"G\n\x15PublishReportResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x32\xff\x01\n\x0cRelayService\x12\x41\n\x06\x41ttach\x12\x18.his160.v1.AttachRequest\x1a\x19.his160.v1.AttachResponse(\x01\x30\x01\x12V\n\rPublishEvents\x12\x1f.his160.v1.PublishEventsRequest\x1a .his160.v1.PublishEventsResponse(\x01\x30\x01\x12T\n\rPublishReport\x12\x1f.his160.v1.PublishReportRequest\x1a .his160.v1.PublishReportResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15his160/v1/relay.proto\x12\this160.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x15his160/v1/event.proto\x1a\x16his160/v1/report.proto\"\xe3\x01\n\x0cLinkSettings\x12\x16\n\x08revision\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x10\n\x08instance\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x12\n\noperations\x18\x05 \x03(\t\x12\x14\n\x0cwindow_bytes\x18\x06 \x01(\x05\x12\x11\n\tmax_calls\x18\x07 \x01(\x05\x12-\n\ndead_after\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05store\x18\t \x01(\t\x12\x0f\n\x07process\x18\n \x01(\t\"\x89\x01\n\x08LinkCall\x12\x15\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06method\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x07payload\x18\x03 \x01(\x0c\x42\x03\x80\x01\x01\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x63\x61ller\x18\x05 \x01(\t\"u\n\tLinkReply\x12\x15\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x14\n\x07payload\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\x12\x16\n\x0e\x65nd_of_message\x18\x03 \x01(\x08\x12\x13\n\x0b\x65nd_of_call\x18\x04 \x01(\x08\x12\x0e\n\x06status\x18\x05 \x01(\x0c\"#\n\nLinkCancel\x12\x15\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\"8\n\nLinkWindow\x12\x15\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x13\n\x05\x62ytes\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02\"*\n\x08LinkPing\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\x08\"0\n\x0bLinkGoodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x11\n\treconnect\x18\x02 \x01(\x08\"\xe5\x01\n\rAttachRequest\x12+\n\x08settings\x18\x01 \x01(\x0b\x32\x17.his160.v1.LinkSettingsH\x00\x12%\n\x05reply\x18\x02 \x01(\x0b\x32\x14.his160.v1.LinkReplyH\x00\x12\'\n\x06window\x18\x03 \x01(\x0b\x32\x15.his160.v1.LinkWindowH\x00\x12#\n\x04ping\x18\x04 \x01(\x0b\x32\x13.his160.v1.LinkPingH\x00\x12)\n\x07goodbye\x18\x05 \x01(\x0b\x32\x16.his160.v1.LinkGoodbyeH\x00\x42\x07\n\x05\x66rame\"\x8d\x02\n\x0e\x41ttachResponse\x12+\n\x08settings\x18\x01 \x01(\x0b\x32\x17.his160.v1.LinkSettingsH\x00\x12#\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x13.his160.v1.LinkCallH\x00\x12\'\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x15.his160.v1.LinkCancelH\x00\x12\'\n\x06window\x18\x04 \x01(\x0b\x32\x15.his160.v1.LinkWindowH\x00\x12#\n\x04ping\x18\x05 \x01(\x0b\x32\x13.his160.v1.LinkPingH\x00\x12)\n\x07goodbye\x18\x06 \x01(\x0b\x32\x16.his160.v1.LinkGoodbyeH\x00\x42\x07\n\x05\x66rame\"8\n\x14PublishEventsRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.his160.v1.Event\"\xff\x01\n\x0c\x45ventReceipt\x12\x16\n\x08\x65vent_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x07outcome\x18\x02 \x01(\x0e\x32\x1f.his160.v1.EventReceipt.OutcomeB\x04\xe2\x41\x01\x02\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"_\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_STORED\x10\x01\x12\x14\n\x10OUTCOME_REJECTED\x10\x02\x12\x11\n\rOUTCOME_RETRY\x10\x03\"B\n\x15PublishEventsResponse\x12)\n\x08receipts\x18\x01 \x03(\x0b\x32\x17.his160.v1.EventReceipt\"z\n\x14PublishReportRequest\x12\x14\n\x06run_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tfirst_row\x18\x02 \x01(\x03\x12+\n\x04page\x18\x03 \x01(\x0b\x32\x1d.his160.v1.ReadReportResponse\x12\x0c\n\x04last\x18\x04 \x01(\x08\"G\n\x15PublishReportResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x32\xff\x01\n\x0cRelayService\x12\x41\n\x06\x41ttach\x12\x18.his160.v1.AttachRequest\x1a\x19.his160.v1.AttachResponse(\x01\x30\x01\x12V\n\rPublishEvents\x12\x1f.his160.v1.PublishEventsRequest\x1a .his160.v1.PublishEventsResponse(\x01\x30\x01\x12T\n\rPublishReport\x12\x1f.his160.v1.PublishReportRequest\x1a .his160.v1.PublishReportResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,35 +60,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUBLISHREPORTREQUEST'].fields_by_name['run_id']._loaded_options = None
   _globals['_PUBLISHREPORTREQUEST'].fields_by_name['run_id']._serialized_options = b'\342A\001\002'
   _globals['_LINKSETTINGS']._serialized_start=149
-  _globals['_LINKSETTINGS']._serialized_end=344
-  _globals['_LINKCALL']._serialized_start=347
-  _globals['_LINKCALL']._serialized_end=484
-  _globals['_LINKREPLY']._serialized_start=486
-  _globals['_LINKREPLY']._serialized_end=603
-  _globals['_LINKCANCEL']._serialized_start=605
-  _globals['_LINKCANCEL']._serialized_end=640
-  _globals['_LINKWINDOW']._serialized_start=642
-  _globals['_LINKWINDOW']._serialized_end=698
-  _globals['_LINKPING']._serialized_start=700
-  _globals['_LINKPING']._serialized_end=742
-  _globals['_LINKGOODBYE']._serialized_start=744
-  _globals['_LINKGOODBYE']._serialized_end=792
-  _globals['_ATTACHREQUEST']._serialized_start=795
-  _globals['_ATTACHREQUEST']._serialized_end=1024
-  _globals['_ATTACHRESPONSE']._serialized_start=1027
-  _globals['_ATTACHRESPONSE']._serialized_end=1296
-  _globals['_PUBLISHEVENTSREQUEST']._serialized_start=1298
-  _globals['_PUBLISHEVENTSREQUEST']._serialized_end=1354
-  _globals['_EVENTRECEIPT']._serialized_start=1357
-  _globals['_EVENTRECEIPT']._serialized_end=1612
-  _globals['_EVENTRECEIPT_OUTCOME']._serialized_start=1517
-  _globals['_EVENTRECEIPT_OUTCOME']._serialized_end=1612
-  _globals['_PUBLISHEVENTSRESPONSE']._serialized_start=1614
-  _globals['_PUBLISHEVENTSRESPONSE']._serialized_end=1680
-  _globals['_PUBLISHREPORTREQUEST']._serialized_start=1682
-  _globals['_PUBLISHREPORTREQUEST']._serialized_end=1804
-  _globals['_PUBLISHREPORTRESPONSE']._serialized_start=1806
-  _globals['_PUBLISHREPORTRESPONSE']._serialized_end=1877
-  _globals['_RELAYSERVICE']._serialized_start=1880
-  _globals['_RELAYSERVICE']._serialized_end=2135
+  _globals['_LINKSETTINGS']._serialized_end=376
+  _globals['_LINKCALL']._serialized_start=379
+  _globals['_LINKCALL']._serialized_end=516
+  _globals['_LINKREPLY']._serialized_start=518
+  _globals['_LINKREPLY']._serialized_end=635
+  _globals['_LINKCANCEL']._serialized_start=637
+  _globals['_LINKCANCEL']._serialized_end=672
+  _globals['_LINKWINDOW']._serialized_start=674
+  _globals['_LINKWINDOW']._serialized_end=730
+  _globals['_LINKPING']._serialized_start=732
+  _globals['_LINKPING']._serialized_end=774
+  _globals['_LINKGOODBYE']._serialized_start=776
+  _globals['_LINKGOODBYE']._serialized_end=824
+  _globals['_ATTACHREQUEST']._serialized_start=827
+  _globals['_ATTACHREQUEST']._serialized_end=1056
+  _globals['_ATTACHRESPONSE']._serialized_start=1059
+  _globals['_ATTACHRESPONSE']._serialized_end=1328
+  _globals['_PUBLISHEVENTSREQUEST']._serialized_start=1330
+  _globals['_PUBLISHEVENTSREQUEST']._serialized_end=1386
+  _globals['_EVENTRECEIPT']._serialized_start=1389
+  _globals['_EVENTRECEIPT']._serialized_end=1644
+  _globals['_EVENTRECEIPT_OUTCOME']._serialized_start=1549
+  _globals['_EVENTRECEIPT_OUTCOME']._serialized_end=1644
+  _globals['_PUBLISHEVENTSRESPONSE']._serialized_start=1646
+  _globals['_PUBLISHEVENTSRESPONSE']._serialized_end=1712
+  _globals['_PUBLISHREPORTREQUEST']._serialized_start=1714
+  _globals['_PUBLISHREPORTREQUEST']._serialized_end=1836
+  _globals['_PUBLISHREPORTRESPONSE']._serialized_start=1838
+  _globals['_PUBLISHREPORTRESPONSE']._serialized_end=1909
+  _globals['_RELAYSERVICE']._serialized_start=1912
+  _globals['_RELAYSERVICE']._serialized_end=2167
 # @@protoc_insertion_point(module_scope)

@@ -36,6 +36,8 @@ class LinkSettings(_message.Message):
     WINDOW_BYTES_FIELD_NUMBER: _builtins.int
     MAX_CALLS_FIELD_NUMBER: _builtins.int
     DEAD_AFTER_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Revision of the frame protocol, now 1."""
     site: _builtins.str
@@ -48,6 +50,16 @@ class LinkSettings(_message.Message):
     """Bytes of reply payload the sender of this frame takes for each call ahead of its Window frames. 0: no limit."""
     max_calls: _builtins.int
     """Calls the sender of this frame is ready to work on at once. 0: no limit said."""
+    store: _builtins.str
+    """Lasting id of the agent's state store (its ledger and outbox), the same over restarts. Empty from the relay.
+    A site has one ledger: while agents of another store are attached and answer, the relay refuses this one with
+    FAILED_PRECONDITION, for a command sent to one ledger and repeated to the other would be done twice.
+    """
+    process: _builtins.str
+    """Id of this process, new at each start, when its store has one process at a time (a file): while another process
+    on the same store is attached and answers, one of the two works on a copy, and the relay refuses this one.
+    Empty: several agents share the store.
+    """
     @_builtins.property
     def operations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Operations mapped at the site. Empty from the relay."""
@@ -67,10 +79,12 @@ class LinkSettings(_message.Message):
         window_bytes: _builtins.int = ...,
         max_calls: _builtins.int = ...,
         dead_after: _duration_pb2.Duration | None = ...,
+        store: _builtins.str = ...,
+        process: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dead_after", b"dead_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_after", b"dead_after", "instance", b"instance", "max_calls", b"max_calls", "operations", b"operations", "revision", b"revision", "site", b"site", "version", b"version", "window_bytes", b"window_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_after", b"dead_after", "instance", b"instance", "max_calls", b"max_calls", "operations", b"operations", "process", b"process", "revision", b"revision", "site", b"site", "store", b"store", "version", b"version", "window_bytes", b"window_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
