@@ -118,7 +118,9 @@ def _engine(path: Path, max_pages: int, busy: timedelta) -> Engine:
 
 
 def _prepare(engine: Engine, path: Path, clock: Clock, *, locked: bool) -> str:
-    """Makes the tables in a new file, upgrades those of an old one; the store's id. ``locked``: this process holds the store's lock.
+    """Makes the tables in a new file, upgrades those of an old one; the store's id.
+
+    ``locked``: this process holds the store's lock.
 
     Raises StoreTooNew, StoreCorrupt, StoreLocked, StoreUnavailable.
     """

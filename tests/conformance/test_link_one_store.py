@@ -82,9 +82,7 @@ async def test_a_second_ledger_waits_until_the_first_is_gone(
 async def test_who_shares_a_ledger_is_let_in(bench: Bench, one: dict[str, str], other: dict[str, str]) -> None:
     async with (
         bench.sandbox() as sandbox,
-        bench.links(
-            bench.link(sandbox.listen, instance="a", **one), bench.link(sandbox.listen, instance="b", **other)
-        ),
+        bench.links(bench.link(sandbox.listen, instance="a", **one), bench.link(sandbox.listen, instance="b", **other)),
     ):
         assert await attached(sandbox) == {"a", "b"}
 
