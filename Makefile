@@ -29,9 +29,11 @@ test-again: $(DEV)
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 1 --ignore tests/windows $(PYTEST_ARGS)
 
 # Kills the agent at every point of every command, on SQLite, PostgreSQL and (reduced) MariaDB; the table is a page of docs.
+# Before that, the process that watches and delivers, a few thousand times (`tests/kills`).
 # Hours; with `python -m tests.chaos --seed N --journal FILE` it may be ended at any moment and gone on with.
 chaos: $(DEV)
 	HIS160_STRIKES=all $(BIN)/python -m pytest --numprocesses 2 tests/unit/sync/test_saga_faults.py --timeout=1800
+	$(BIN)/python -m tests.kills --markdown docs/reliability.md
 	$(BIN)/python -m tests.chaos --markdown docs/chaos.md
 
 # On Windows Python under wine (docs/windows.md), apart from `make test`. It ends after WINDOWS_LIMIT seconds at the latest,

@@ -44,6 +44,12 @@ WATCH = watch_file(
 )
 
 
+def die_at(label: str, wanted: str, left: int) -> None:
+    """SIGKILL, when this is the label and the number wanted."""
+    if label == wanted and left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Killing:
     """A store that ends the process at its n-th write: before it, inside the transaction, or when it is committed."""
 
@@ -52,9 +58,12 @@ class Killing:
         self._label, _, number = point.partition(":")
         self._left = int(number or 0)
 
+    @property
+    def identity(self) -> str:
+        return self._store.identity
+
     def _die(self, label: str) -> None:
-        if label == self._label and self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        die_at(label, self._label, self._left)
 
     async def write(self, unit: Callable[[Transaction], T]) -> T:
         self._left -= 1
