@@ -45,8 +45,8 @@ Section = tuple[str, ...]
 _STATE: Section = ("state",)
 _NATS: Section = ("delivery", "nats")
 _PROXY: Section = ("relay",)
-# Problems that leave settings whole: a secret or a file is missing.
-_USABLE: Final = frozenset({"H701", "H702", "H703", "H707"})
+# Problems that leave settings whole: a secret, a file or a driver is missing.
+_USABLE: Final = frozenset({"H701", "H702", "H703", "H707", "H716"})
 
 
 @dataclass(frozen=True, slots=True)

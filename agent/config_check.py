@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 import urllib.parse
 import zoneinfo
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from his_db.document.located import Document, Path
 from his_db.document.problem import Problems
 from his_db.proxy import parse_proxy
 from his_db.quiet_hours import parse_spans
+from his_db.registry import EXTRA_DRIVERS
 from sync.numbers import SEQUENCES
 
 _SERVER_FILES: Final = ("certificate", "key", "client_ca")
@@ -142,7 +144,8 @@ def _sources(check: _Check) -> None:
                 'add host = "…"',
                 '请填写 host = "…"',
             )
-
+        if check.require_files:
+            _driver(check, name, engine)
         proxy = source.get("options", {}).get("proxy")
         if engine == "http" and proxy:
             beside = (
@@ -150,6 +153,19 @@ def _sources(check: _Check) -> None:
                 '用户与密码写在 proxy_credentials = "@file:…"',
             )
             _proxy(check, ("source", name, "options", "proxy"), proxy, beside)
+
+
+def _driver(check: _Check, name: str, engine: object) -> None:
+    module, package = EXTRA_DRIVERS.get(str(engine), ("", ""))
+    if module and module not in sys.modules and find_spec(module) is None:
+        check.report(
+            ("source", name, "engine"),
+            "H716",
+            f"the driver {module} is not installed",
+            f"没有安装数据库驱动 {module}",
+            f'pip install "{package}"; without internet: pip install --no-index --find-links FOLDER {module}',
+            f'pip install "{package}"；不能上网时：pip install --no-index --find-links 安装包文件夹 {module}',
+        )
 
 
 def _proxy(check: _Check, path: Path, text: str, beside: tuple[str, str]) -> None:
@@ -425,8 +441,8 @@ def _files(check: _Check, section: str, keys: tuple[str, ...]) -> None:
             check.report(
                 (section, key),
                 "H707",
-                "the file is not there",
-                "文件不存在",
+                f"the file is not there: {check.folder / text}",
+                f"文件不存在：{check.folder / text}",
                 "check the path; relative paths start at the folder of the configuration",
                 "请检查路径；相对路径从配置文件所在文件夹算起",
             )

@@ -24,6 +24,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "H713": "mappings that could not be checked: the check ended, or took too long",
         "H714": "mappings in the folder where the agent keeps its copies",
         "H715": "options of a gateway that the configuration says otherwise",
+        "H716": "an engine whose driver is not installed",
         # his160 doctor
         "H720": "a check of the doctor that failed itself, or took too long",
         "H721": "too little memory, or not a program of 64 bits",

@@ -46,8 +46,8 @@ def _from_environment(name: str, environ: Mapping[str, str], place: Place, probl
             "H703",
             f"the environment variable {name} is not set",
             f"环境变量 {name} 未设置",
-            "set it for the account of the service",
-            "请为运行服务的账号设置该变量",
+            "set it for the account of the service: systemd: in the file environment beside the configuration",
+            "请为运行服务的账号设置该变量；systemd：写在配置文件旁的 environment 文件中",
         )
     return value
 

@@ -7,15 +7,18 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from agent.abilities import composed
 from agent.command_rules import saga_rules
 from agent.commands.options import add_config
-from agent.config import Settings, load_settings
+from agent.config import Settings, read_settings
 from agent.console import say, say_error
 from agent.daemon import load_generation
 from agent.handlers.agent_service import capabilities_of
+from his_db.document.problem import DocumentError
 from his_db.errors import HisError
+from his_db.generation import Generation
 from his_db.source import Source
 
 
@@ -28,8 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--online", action="store_true", help="同时连接数据库 / connect to the databases too")
     parser.add_argument("--timeout", type=float, default=15.0, metavar="S", help="秒 / seconds for each (15)")
     options = parser.parse_args(arguments)
-    settings = load_settings(options.config, os.environ)
-    generation = load_generation(settings)
+    settings, generation = _examined(options.config)
     capabilities = capabilities_of(composed(generation, generation.maps, saga_rules(settings)))
     available = sum(capability.available for capability in capabilities)
     say(
@@ -43,6 +45,26 @@ def main(arguments: Sequence[str]) -> int:
     if not options.online:
         return 0
     return asyncio.run(_online(settings, options.timeout))
+
+
+def _examined(config: Path) -> tuple[Settings, Generation]:
+    """A certificate that has not come yet must not hide what is wrong with the mappings: all is told at once.
+
+    Raises DocumentError with every problem.
+    """
+    reading = read_settings(config, os.environ)
+    if reading.settings is None:
+        raise DocumentError(reading.problems)
+    problems = reading.problems
+    if not reading.settings.mapping.folder.is_dir() and problems:
+        raise DocumentError(problems)
+    try:
+        generation = load_generation(reading.settings)
+    except DocumentError as error:
+        raise DocumentError([*problems, *error.problems]) from None
+    if problems:
+        raise DocumentError(problems)
+    return reading.settings, generation
 
 
 async def _online(settings: Settings, timeout: float) -> int:

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from his_db.catalogue.model import Catalogue
 from his_db.catalogue.reader import CatalogueReader, reader_for
 from his_db.engine import Engine, Fault, Session, SourceSettings
+from his_db.held_connection import CallError
 from his_db.mapping.load import MappingSet, load_mapping_set
 from his_db.mapping.model import FILE
 from his_db.source import LaneSettings, engine_for
@@ -85,7 +86,10 @@ class Connection:
 @contextmanager
 def connected(settings: SourceSettings) -> Iterator[Connection]:
     """A read-only connection, closed afterwards. Raises SourceFailed when the source does not answer."""
-    engine = engine_for(settings)
+    try:
+        engine = engine_for(settings)
+    except CallError as error:  # its driver is not installed
+        raise SourceFailed(settings.name, Fault.CONNECT, str(error)) from None
     try:
         try:
             session = engine.open(read_only=True, statement_timeout=_CATALOGUE_TIMEOUT)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,21 @@ def test_a_secret_that_cannot_be_read_is_78_and_the_source_is_not_tried(tmp_path
     assert seen.code == 78
     assert "was not tried" in seen.facts
     assert "[state] path can be written" in seen.facts
+
+
+@pytest.mark.skipif(find_spec("dmPython") is not None, reason="the driver of 达梦 is installed here")
+def test_a_driver_that_is_not_installed_is_told_as_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not as a program that failed: nobody at the hospital could mend that; and `run` is not started again for ever."""
+    source = '[source.his]\nengine = "dm"\ndatabase = "his"\nhost = "127.0.0.1"\nuser = "u"\npassword = "@file:pw"\n'
+    patient = Patient(tmp_path, source=source)
+    (tmp_path / "pw").write_text("x", encoding="utf-8")
+    seen = patient.look("config", "sources", "mappings")
+    assert (seen.errors, seen.code) == (["H716", "H500"], 78)
+    told = [finding for finding in seen.found if finding.code in ("H716", "H500")]
+    assert all("dmPython" in finding.zh for finding in told)
+    for command in ("check", "run"):
+        assert cli.run([command, "--config", str(patient.config)]) == 78
+        assert "H716" in capsys.readouterr().err
 
 
 def test_a_literal_password_is_a_finding_and_is_not_repeated(
