@@ -33,6 +33,8 @@ _FIRST_ROW: Final = 3
 _A4: Final = 9
 _WIDEST: Final = 34  # longer texts are wrapped, or a sheet of thirty columns could not be read on A4
 _LINE: Final = 13.5
+_PAPER: Final = 11.69 - 2 * 0.4  # inches between the margins of A4, landscape
+_READABLE: Final = 65  # percent: a font of 10 points is 6.5 on paper
 _MEASURED: Final = 1000  # rows that columns' widths are taken from and whose heights are set: the library keeps heights
 
 
@@ -89,7 +91,9 @@ class _XlsxSheet:
 
     def _write_head(self) -> None:
         head, sheet, last = self._head, self._sheet, len(self._columns) - 1
-        title = self._book.add_format({**_FONT, "bold": True, "font_size": 16, "align": "center", "valign": "vcenter"})
+        self._title = self._book.add_format(
+            {**_FONT, "bold": True, "font_size": 16, "align": "center", "valign": "vcenter"}
+        )
         about = self._book.add_format({**_FONT, "font_size": 11, "valign": "vcenter"})
         header = self._book.add_format(
             {
@@ -104,7 +108,7 @@ class _XlsxSheet:
         )
         text = f"医院：{head.hospital}    期间：{days_text(head.period)}    金额单位：元"
         sheet.set_row(0, 30)
-        self._across(0, last, clean(f"{head.report.name} {head.report.title}"), title)
+        self._across(0, last, clean(f"{head.report.name} {head.report.title}"), self._title)
         sheet.set_row(1, 18)
         self._across(1, last, clean(text), about)
         sheet.set_row(_HEADER_ROW, 30)
@@ -183,12 +187,46 @@ class _XlsxSheet:
         sheet = self._sheet
         sheet.set_landscape()
         sheet.set_paper(_A4)
-        sheet.fit_to_pages(1, 0)
+        inches = [_inches(width) for width in self._widths]
+        keys = self._keys(inches)
+        pages = pages_across(inches, keys)
+        # The program that prints chooses breaks and size: it alone knows how wide its fonts are.
+        sheet.fit_to_pages(pages, 0)
+        if pages > 1:
+            # A format is written with the book: only now is it known that a title in the middle would be cut in two.
+            self._title.set_align("left")
+            sheet.print_across()
+            if keys:
+                sheet.repeat_columns(0, keys - 1)
         sheet.repeat_rows(_HEADER_ROW)
         sheet.set_margins(left=0.4, right=0.4, top=0.5, bottom=0.6)
         sheet.center_horizontally()
         sheet.set_footer("&L&8&F&R&8第 &P 页 共 &N 页")
         sheet.print_area(0, 0, self._at + 2, len(self._columns) - 1)
+
+    def _keys(self, inches: Sequence[float]) -> int:
+        """How many columns at the left say whose the row is: those before the first figure; none if they fill half
+        a page."""
+        figures = (FEN, PERCENT, _COUNT)
+        keys = next((at for at, column in enumerate(self._columns) if column.kind in figures), 0)
+        return keys if sum(inches[:keys]) <= _PAPER * 100 / _READABLE / 2 else 0
+
+
+def pages_across(inches: Sequence[float], keys: int) -> int:
+    """How many pages stand side by side, so that people can read them; the first ``keys`` columns stand on each."""
+    room = _PAPER * 100 / _READABLE
+    repeated = sum(inches[:keys])
+    pages, used = 1, 0.0
+    for width in inches:
+        if used + width > room and used > (repeated if pages > 1 else 0):
+            pages += 1
+            used = repeated
+        used += width
+    return pages
+
+
+def _inches(width: float) -> float:
+    return (min(width, _WIDEST) + 1.5) * 7 / 96 + 5 / 96
 
 
 _SUM: Final = {"bold": True, "top": 1, "bottom": 1, "bg_color": "#F2F2F2"}

@@ -16,6 +16,7 @@ from his160.v1 import report_pb2
 
 from sync.registry import REPORT_FORMATS, load
 from sync.report_format import SheetHead, Value
+from sync.report_formats.xlsx import pages_across
 from sync.report_periods import Period
 
 KINDS = {"text": 1, "count": 2, "fen": 3, "date": 4, "time": 5, "percent": 6}
@@ -121,6 +122,32 @@ def test_xlsx_can_be_printed(tmp_path: Path) -> None:
     assert sheet.page_setup.fitToHeight == 0  # one page wide, as many as it takes
     assert sheet.print_title_rows == "$3:$3"
     assert "第" in sheet.oddFooter.right.text
+
+
+def test_a_wide_sheet_is_printed_on_pages_side_by_side_that_people_can_read(tmp_path: Path) -> None:
+    """R1 has 28 columns: all on one page, they were letters of four points."""
+    named = [column(f"k{at}", "text", "医生姓名") for at in range(8)]
+    figures = [column(f"f{at}", "fen", "医保统筹基金", total=True) for at in range(20)]
+    report = report_pb2.Report(name="R1", title="日报", columns=[*named, *figures])
+    day = date(2026, 11, 22)
+    about = SheetHead(report, "示例医院", Period(day, day), datetime(2026, 11, 23, 6, 30), "R1-run", "abc123")
+    paper = load(REPORT_FORMATS["xlsx"])().open(tmp_path / "r.xlsx", about)
+    paper.add([["样例科室"] * 8 + [1234567] * 20])
+    paper.close()
+    sheet = sheet_of(tmp_path / "r.xlsx", values=False)
+    assert sheet.sheet_properties.pageSetUpPr.fitToPage
+    assert (sheet.page_setup.fitToWidth, sheet.page_setup.fitToHeight) == (2, 0)
+    assert sheet.page_setup.pageOrder == "overThenDown"
+    assert (sheet.print_title_rows, sheet.print_title_cols) == ("$3:$3", "$A:$H")  # whose the row is, on each page
+    assert sheet["A1"].alignment.horizontal == "left"  # the middle lies on the edge of the paper
+
+
+@pytest.mark.parametrize(
+    ("columns", "keys", "pages"), [(16, 0, 1), (17, 0, 2), (32, 0, 2), (33, 0, 3), (16, 4, 1), (28, 4, 2), (29, 4, 3)]
+)
+def test_pages_side_by_side_are_no_more_than_needed(columns: int, keys: int, pages: int) -> None:
+    """At 65 % a page of A4 holds 16.7 inches."""
+    assert pages_across([1.0] * columns, keys) == pages
 
 
 def test_xlsx_groups_have_sums_of_their_own(tmp_path: Path) -> None:
