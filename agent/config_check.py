@@ -18,9 +18,9 @@ from his_db.contract import mappable_names
 from his_db.document.finding import listed, nearest
 from his_db.document.located import Document, Path
 from his_db.document.problem import Problems
+from his_db.engine import EXTRA_DRIVERS
 from his_db.proxy import parse_proxy
 from his_db.quiet_hours import parse_spans
-from his_db.registry import EXTRA_DRIVERS
 from sync.numbers import SEQUENCES
 
 _SERVER_FILES: Final = ("certificate", "key", "client_ca")

@@ -11,7 +11,7 @@ import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 
 class Fault(enum.Enum):
@@ -29,6 +29,10 @@ class Fault(enum.Enum):
     DATA = "data"  # value out of range, wrong format
     READ_ONLY = "read_only"  # a read session tried to write
     OTHER = "other"
+
+
+# Drivers that no installation brings by itself: engine -> (module, what pip calls it).
+EXTRA_DRIVERS: Final[Mapping[str, tuple[str, str]]] = {"dm": ("dmPython", "his160[dm]")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,6 @@ ENGINES: dict[str, str] = {
     "dm": "his_db.engines.dm:DmEngine",
 }
 
-# Drivers that no installation brings by itself: engine -> (module, what pip calls it).
-EXTRA_DRIVERS: dict[str, tuple[str, str]] = {"dm": ("dmPython", "his160[dm]")}
-
 KINDS: dict[str, str] = {
     "table": "his_db.kinds.table:TableKind",
     "query": "his_db.kinds.query:QueryKind",

@@ -16,7 +16,8 @@ from agent.commands import init
 from agent.config import load_settings
 from agent.config_place import pack_names
 from agent.first_config import NO_PACK, WRITTEN_FOR
-from his_db.registry import ENGINES, EXTRA_DRIVERS
+from his_db.engine import EXTRA_DRIVERS
+from his_db.registry import ENGINES
 
 PASSWORD = "p4ssw0rd-绝密"
 ABSENT = frozenset(engine for engine, (module, _) in EXTRA_DRIVERS.items() if find_spec(module) is None)
