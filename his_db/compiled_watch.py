@@ -39,11 +39,8 @@ class EventRule:
 
     kind: event_pb2.EventKind.ValueType
     occurred: str | None
-    test: Callable[[Message | None, Message | None], bool] = field(repr=False)
-
-    def matches(self, before: Message | None, after: Message | None) -> bool:
-        """Whether the change fits. `before` None: the row is new; `after` None: it is gone (vanish = "event")."""
-        return self.test(before, after)
+    matches: Callable[[Message | None, Message | None], bool] = field(repr=False)
+    """Whether a change fits: before, None for a row that is new; after, None when it is gone (vanish = "event")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +166,7 @@ class CompiledWatch:
             raise AnswerTooLarge(f"watch {self.name}: more than {_MAX_WATCHED} rows; make its window smaller")
         if last is not None and rows == last.given:
             return last
-        pick = _picker(self.plan.positions(rows.columns))
+        pick = _picker(self.plan.positions(rows.columns), len(rows.columns))
         key_at = self.plan.columns.index(self.key_column.casefold())
         found: list[tuple[str, tuple[Any, ...]]] = []
         refused = 0
@@ -228,7 +225,10 @@ def _runner(session: Session) -> SessionRun:
     return SessionRun(session, max_rows=_MAX_WATCHED)
 
 
-def _picker(places: tuple[int, ...]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+def _picker(places: tuple[int, ...], width: int) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """From a row as the driver gives it (a tuple of ``width`` values) to the raw row."""
+    if places == tuple(range(width)):
+        return tuple  # a SELECT that gives just what is mapped, in that order: the row itself, no copy of all the window
     if len(places) == 1:
         at = places[0]
         return lambda row: (row[at],)

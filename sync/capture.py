@@ -49,11 +49,11 @@ class Change(NamedTuple):
 
 def contents(change: Change) -> tuple[bytes | None, bytes | None]:
     """``before`` and ``after`` of a change as the store keeps them; None for one that is not there."""
-    known, content = change.known, change.content
-    if known is None and change.before is not None:
-        known = change.before.SerializeToString(deterministic=True)
-    if content is None and change.after is not None:
-        content = change.after.SerializeToString(deterministic=True)
+    _, before, after, _, _, _, known, content = change
+    if known is None and before is not None:
+        known = before.SerializeToString(deterministic=True)
+    if content is None and after is not None:
+        content = after.SerializeToString(deterministic=True)
     return known, content
 
 

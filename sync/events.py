@@ -9,7 +9,6 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from his160.v1 import common_pb2, event_pb2
 
 from sync import order
@@ -18,22 +17,25 @@ from sync.his import CompiledWatchPort
 from sync.ledger import explains, explains_end
 from sync.outbox import lane_named
 from sync.store import Transaction
-from sync.wire import field
+from sync.wire import Heads
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _ANY_COMMAND = frozenset(order.OrderCommand)
 
-# Fields of an Event, by number.
-_EVENT_ID: Final = event_pb2.Event.EVENT_ID_FIELD_NUMBER
-_ORDER_NO: Final = event_pb2.Event.ORDER_NO_FIELD_NUMBER
-_APPOINTMENT_ID: Final = event_pb2.Event.APPOINTMENT_ID_FIELD_NUMBER
-_SCHEDULE_ID: Final = event_pb2.Event.SCHEDULE_ID_FIELD_NUMBER
+# Fields of an Event: what stands before their contents.
+_EVENT_ID: Final = Heads(event_pb2.Event.EVENT_ID_FIELD_NUMBER, empty=False)
+_ORDER_NO: Final = Heads(event_pb2.Event.ORDER_NO_FIELD_NUMBER, empty=False)
+_APPOINTMENT_ID: Final = Heads(event_pb2.Event.APPOINTMENT_ID_FIELD_NUMBER, empty=False)
+_SCHEDULE_ID: Final = Heads(event_pb2.Event.SCHEDULE_ID_FIELD_NUMBER, empty=False)
 _APPOINTMENT: Final = (
-    event_pb2.Event.APPOINTMENT_BEFORE_FIELD_NUMBER,
-    event_pb2.Event.APPOINTMENT_AFTER_FIELD_NUMBER,
+    Heads(event_pb2.Event.APPOINTMENT_BEFORE_FIELD_NUMBER, empty=True),
+    Heads(event_pb2.Event.APPOINTMENT_AFTER_FIELD_NUMBER, empty=True),
 )
-_SCHEDULE: Final = (event_pb2.Event.SCHEDULE_BEFORE_FIELD_NUMBER, event_pb2.Event.SCHEDULE_AFTER_FIELD_NUMBER)
-_OCCURRED: Final = event_pb2.Event.OCCURRED_TIME_FIELD_NUMBER
+_SCHEDULE: Final = (
+    Heads(event_pb2.Event.SCHEDULE_BEFORE_FIELD_NUMBER, empty=True),
+    Heads(event_pb2.Event.SCHEDULE_AFTER_FIELD_NUMBER, empty=True),
+)
+_OCCURRED: Final = Heads(event_pb2.Event.OCCURRED_TIME_FIELD_NUMBER, empty=True)
 
 # What a row that is gone for good means, where the mapping says that it means something (``vanish = "event"``).
 _VANISHED_ORDER = {
@@ -51,12 +53,6 @@ class Source:
     site: str
     stream: str
     mapping_revision: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Fact:
-    kind: event_pb2.EventKind.ValueType
-    occurred: Timestamp | None
 
 
 class Made(NamedTuple):
@@ -79,7 +75,7 @@ class EventMaker:
 
     def __init__(self, source: Source, watch: CompiledWatchPort, now: datetime) -> None:
         self._site = source.site
-        self._watch = watch
+        self._rules = [(rule.matches, rule.kind, rule.occurred) for rule in watch.rules]
         self._operators = watch.platform_operators
         last = event_pb2.Event(mapping_revision=source.mapping_revision, stream=source.stream)
         last.captured_time.FromDatetime(now)
@@ -90,10 +86,11 @@ class EventMaker:
 
     def made_of(self, transaction: Transaction, change: Change) -> Made | None:
         """The event that a change makes; None when no rule fits, or 160 knows nothing of the order."""
-        fact = _fact(self._watch, change)
+        before, after = change.before, change.after
+        fact = self._fact(before, after)
         if fact is None:
             return None
-        before, after = change.before, change.after
+        kind, occurred = fact
         latest = after if after is not None else before
         known, content = contents(change)
         order_no = appointment_id = ""
@@ -111,22 +108,21 @@ class EventMaker:
             subject, places = common_pb2.SUBJECT_SCHEDULE, _SCHEDULE
             origin = event_pb2.ORIGIN_ON_SITE  # no command of the contract changes a session
             schedule_id = latest.schedule_id
-        event_id = self._event_id(change, fact.kind, known, content)
-        rest: list[bytes] = []
-        if order_no:
-            rest.append(field(_ORDER_NO, order_no.encode()))
-        if appointment_id:
-            rest.append(field(_APPOINTMENT_ID, appointment_id.encode()))
-        if schedule_id:
-            rest.append(field(_SCHEDULE_ID, schedule_id.encode()))
-        if known is not None:
-            rest.append(field(places[0], known))
-        if content is not None:
-            rest.append(field(places[1], content))
-        if fact.occurred is not None:
-            rest.append(field(_OCCURRED, fact.occurred.SerializeToString(deterministic=True)))
+        event_id = self._event_id(change, kind, known, content)
+        order, appointment, schedule = order_no.encode(), appointment_id.encode(), schedule_id.encode()
+        rest = (
+            _ORDER_NO[len(order)],
+            order,
+            _APPOINTMENT_ID[len(appointment)],
+            appointment,
+            _SCHEDULE_ID[len(schedule)],
+            schedule,
+            *(() if known is None else (places[0][len(known)], known)),
+            *(() if content is None else (places[1][len(content)], content)),
+            occurred,
+        )
         lane = lane_named(order_no, appointment_id, schedule_id, event_id)
-        return Made(event_id, lane, fact.kind, origin, subject, tuple(rest))
+        return Made(event_id, lane, kind, origin, subject, rest)
 
     def payload(self, made: Made, origin: event_pb2.Origin.ValueType) -> bytes:
         """The event serialised, fields in their order: what protobuf writes of it when asked to be deterministic."""
@@ -135,7 +131,23 @@ class EventMaker:
         if middle is None:
             event = event_pb2.Event(site=self._site, kind=made.kind, origin=origin, subject=made.subject)
             middle = self._middles[about] = event.SerializeToString(deterministic=True)
-        return b"".join((field(_EVENT_ID, made.event_id.encode()), middle, *made.rest, self._last))
+        event_id = made.event_id.encode()
+        return b"".join((_EVENT_ID[len(event_id)], event_id, middle, *made.rest, self._last))
+
+    def _fact(
+        self, before: Message | None, after: Message | None
+    ) -> tuple[event_pb2.EventKind.ValueType, bytes] | None:
+        """What has happened, and the piece of the event that says when: the first rule that fits decides; of a row that
+        is gone and fits none, what it was."""
+        for matches, number, field in self._rules:
+            if matches(before, after):
+                when = b""
+                if field is not None and after is not None and after.HasField(field):
+                    when = getattr(after, field).SerializeToString(deterministic=True)
+                    when = _OCCURRED[len(when)] + when
+                return event_pb2.EventKind.ValueType(number), when
+        kind = _vanished(before) if after is None else None
+        return None if kind is None else (kind, b"")
 
     def _event_id(self, change: Change, kind: int, known: bytes | None, content: bytes | None) -> str:
         """32 hex digits made of the fact alone: seen again after a crash, or by another strategy, it is the same."""
@@ -173,22 +185,11 @@ def _counted(part: str) -> bytes:
     return b"%d:%s" % (len(content), content)
 
 
-def _fact(watch: CompiledWatchPort, change: Change) -> _Fact | None:
-    """The first rule that fits decides; of a row that is gone and fits none, what it was."""
-    after = change.after
-    for rule in watch.rules:
-        if rule.matches(change.before, after):
-            has_time = rule.occurred is not None and after is not None and after.HasField(rule.occurred)
-            occurred = getattr(after, rule.occurred) if has_time and rule.occurred is not None else None
-            return _Fact(event_pb2.EventKind.ValueType(rule.kind), occurred)
-    return _vanished(change.before) if after is None else None
-
-
-def _vanished(before: Message | None) -> _Fact | None:
-    if isinstance(before, common_pb2.Appointment) and before.state in _VANISHED_ORDER:
-        return _Fact(_VANISHED_ORDER[before.state], None)
+def _vanished(before: Message | None) -> event_pb2.EventKind.ValueType | None:
+    if isinstance(before, common_pb2.Appointment):
+        return _VANISHED_ORDER.get(before.state)
     if isinstance(before, common_pb2.Schedule) and before.state == common_pb2.SCHEDULE_STATE_OPEN:
-        return _Fact(event_pb2.EVENT_KIND_SUSPENDED, None)
+        return event_pb2.EVENT_KIND_SUSPENDED
     return None
 
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from itertools import chain, islice
 from typing import Any, Final
@@ -248,7 +248,7 @@ class FileDrop:
             for state in work.rows.all(self.stream):
                 message = watch.message_class.FromString(state.message or b"")
                 if not watch.window_contains(message, now):
-                    old.append(replace(state, message=None, changed_time=now))
+                    old.append(state._replace(message=None, changed_time=now))
             return old
 
         found = await self._store.read(unit)

@@ -4,7 +4,7 @@ and free text beside it, before they are shown or written into the audit."""
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TypeVar
 
@@ -94,6 +94,17 @@ def clear_personal(message: Message, *, keep: Collection[str] = (), hide_text: b
         else:
             for inner in value if part is _Part.MESSAGES else (value,):
                 clear_personal(inner, keep=keep, hide_text=hide_text)
+
+
+def clear_personal_of_all(messages: Sequence[Message]) -> None:
+    """``clear_personal`` of each, all of one kind: field by field, since what to clear is the same for all of them."""
+    personal, single, repeated = _places(messages[0].DESCRIPTOR) if messages else ((), (), ())
+    for name in personal:
+        for message in messages:
+            message.ClearField(name)
+    if single or repeated:
+        for message in messages:
+            _clear(message)
 
 
 def _clear(message: Message) -> None:

@@ -188,8 +188,7 @@ class EventCounts:
     oldest: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class RowState:
+class RowState(NamedTuple):
     """Last known state of one HIS row. ``message`` is None for a row that is gone for good; its version lives on.
 
     ``changed_time``: when the agent saw the last change. ``absent``: the row is away, but nothing was made of it.

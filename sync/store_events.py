@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from sync.store import PRUNED_AT_ONCE, Backlog, EventCounts, EventRow, EventState, NewEvent
-from sync.store_prepared import Prepared, ask_among, micros
+from sync.store_prepared import Prepared, ask_among, micros, spelling
 from sync.store_schema import EVENTS
 
 _NAMES = tuple(field.name for field in fields(EventRow))
@@ -33,8 +33,14 @@ _PENDING: ColumnElement[str] = literal_column(f"'{EventState.PENDING.value}'")
 _DEAD: ColumnElement[str] = literal_column(f"'{EventState.DEAD.value}'")
 _OPEN = EVENTS.c.state != _ACKED
 _KNOWN = Prepared(select(EVENTS.c.sequence).where(EVENTS.c.event_id == bindparam("wanted")), "wanted")
-_INSERTED = ("event_id", "lane", "payload", "state", "attempts", "created_time", "next_time", "detail", "due")
-_INSERT = Prepared(EVENTS.insert(), *_INSERTED)
+# What every new event has in common is spelled out: a value less to bind for each.
+_NEW = {
+    "state": _PENDING,
+    "attempts": literal_column("0"),
+    "detail": literal_column("''"),
+    "finished_time": null(),
+}
+_INSERT = Prepared(EVENTS.insert().values(_NEW), "event_id", "lane", "payload", "created_time", "next_time", "due")
 _THERE = "SELECT event_id FROM events WHERE event_id {among}"
 _WAITING = "SELECT DISTINCT lane FROM events WHERE lane {among} AND state <> 'ACKED'"
 _AT_ONCE = 500  # values in one statement: below the number that every database takes
@@ -61,17 +67,16 @@ class SqlEventTable:
 
     def append_many(self, events: Sequence[NewEvent], now: datetime) -> Collection[str]:
         added: set[str] = set()
-        time, pending = micros(now), EventState.PENDING.value
+        time, blob = micros(now), spelling(self._connection).blob
         for start in range(0, len(events), _AT_ONCE):
             fresh = self._unknown(events[start : start + _AT_ONCE], added)
             waiting = self._waiting({event.lane for event in fresh})
             rows = []
-            for event in fresh:
-                event_id, lane = event.event_id, event.lane
+            for event_id, lane, payload in fresh:
                 due = None if lane in waiting else time
                 waiting.add(lane)
-                rows.append((event_id, lane, event.payload, pending, 0, time, time, "", due))
-                added.add(event_id)
+                rows.append((event_id, lane, blob(payload), time, time, due))
+            added.update([event.event_id for event in fresh])
             _INSERT.tell_many(self._connection, rows)
         return added
 
@@ -170,10 +175,13 @@ class SqlEventTable:
             oldest=backlog.oldest,
         )
 
-    def _unknown(self, events: Sequence[NewEvent], added: Collection[str]) -> list[NewEvent]:
+    def _unknown(self, events: Sequence[NewEvent], added: set[str]) -> Sequence[NewEvent]:
         """Those that are neither in the table nor among ``added``, each id once."""
         ids = [event.event_id for event in events]
-        known = {*added, *(found[0] for found in ask_among(self._connection, _THERE, ids))}
+        known = {found[0] for found in ask_among(self._connection, _THERE, ids)}
+        if not known and len(set(ids)) == len(ids) and added.isdisjoint(ids):
+            return events  # as nearly always
+        known |= added
         unknown = []
         for event in events:
             if event.event_id not in known:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, Final
@@ -32,6 +33,27 @@ def micros(value: datetime) -> int:
 def moment(value: int) -> datetime:
     """What ``micros`` gave, as a datetime."""
     return _EPOCH + timedelta(microseconds=value)
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How many values are best handed to a driver: SQLite's asks each that is not just int, float, str or bytearray
+    whether it wants to be stored as something else, which takes longer than to store it.
+
+    ``blob``: from bytes. ``flags``: False and True.
+    """
+
+    blob: Callable[[bytes], Any]
+    flags: tuple[Any, Any]
+
+
+_SPELLINGS: Final = {_SQLITE: Spelling(bytearray, (0, 1))}
+_USUAL: Final = Spelling(bytes, (False, True))
+
+
+def spelling(connection: Connection) -> Spelling:
+    """That of the connection's database."""
+    return _SPELLINGS.get(connection.dialect.name, _USUAL)
 
 
 class Prepared:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, select
 
 from sync.store import RowState, StreamRow
-from sync.store_prepared import Found, Prepared, ask_among, micros, moment
+from sync.store_prepared import Found, Prepared, ask_among, micros, moment, spelling
 from sync.store_schema import HIS_ROWS, STREAMS
 
 _COLUMNS: Final = ("key", "version", "message", "changed_time", "absent")
@@ -36,7 +36,14 @@ _PUT: Final = Prepared(_put, "stream", *_COLUMNS)
 
 
 def _states(rows: Found) -> list[RowState]:
-    return [RowState(key, version, content, moment(time), bool(absent)) for key, version, content, time, absent in rows]
+    moments: dict[int, datetime] = {}  # of a mass change there are few
+    found = []
+    for key, version, content, time, absent in rows:
+        changed = moments.get(time)
+        if changed is None:
+            changed = moments[time] = moment(time)
+        found.append(RowState(key, version, content, changed, bool(absent)))
+    return found
 
 
 class SqlRowTable:
@@ -73,11 +80,13 @@ class SqlRowTable:
         last: datetime | None = None
         time = 0
         values = []
-        for row in rows:
-            if row.changed_time is not last:  # nearly always the moment of the poll
-                last = row.changed_time
+        driver = spelling(self._connection)
+        blob, flags = driver.blob, driver.flags
+        for key, version, message, changed, absent in rows:
+            if changed is not last:  # nearly always the moment of the poll
+                last = changed
                 time = micros(last)
-            values.append((stream, row.key, row.version, row.message, time, row.absent))
+            values.append((stream, key, version, None if message is None else blob(message), time, flags[absent]))
         _PUT.tell_many(self._connection, values)
 
     def prune(self, before: datetime) -> int:

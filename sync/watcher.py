@@ -238,7 +238,7 @@ class Watcher:
 
 
 def _keep_baseline(transaction: Transaction, stream: str, batch: Batch, now: datetime) -> None:
-    transaction.rows.put_many(stream, [_state(change, now) for change in batch.changes])
+    transaction.rows.put_many(stream, _states(batch.changes, now))
     transaction.rows.put_stream(StreamRow(stream, now))
 
 
@@ -267,11 +267,11 @@ def _unit(source: Source, batch: Batch, changes: Sequence[Change], now: datetime
             else:
                 events.append(NewEvent(made.event_id, lane, payload))
         tally.events += len(transaction.events.append_many(events, now))
-        transaction.rows.put_many(source.stream, [_state(change, now) for change in changes])
+        transaction.rows.put_many(source.stream, _states(changes, now))
         return tally
 
     return unit
 
 
-def _state(change: Change, now: datetime) -> RowState:
-    return RowState(change.key, change.version, contents(change)[1], now)
+def _states(changes: Sequence[Change], now: datetime) -> list[RowState]:
+    return [RowState(change.key, change.version, contents(change)[1], now) for change in changes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_SHORT: Final = 1 << 11
+_SHORT: Final = 1 << 11  # longer ones are few
 
 
 def varint(number: int) -> bytes:
@@ -18,10 +18,20 @@ def varint(number: int) -> bytes:
 
 
 _SIZES: Final = tuple(varint(number) for number in range(_SHORT))
-_TAGS: Final = tuple(varint(number << 3 | 2) for number in range(64))
 
 
-def field(number: int, content: bytes) -> bytes:
-    """A field that holds text or a message, below number 64, with its content as protobuf has written it."""
-    size = len(content)
-    return _TAGS[number] + (_SIZES[size] if size < _SHORT else varint(size)) + content
+class Heads(dict[int, bytes]):
+    """Of a field that holds text or a message: what stands before its content, by the content's length.
+
+    A table, so that a field costs one look into it, and no call, where one is put together for each row.
+    ``empty``: whether a field without content is written (a message is, a text without presence is not).
+    """
+
+    def __init__(self, number: int, *, empty: bool) -> None:
+        self._tag = varint(number << 3 | 2)
+        super().__init__(enumerate(self._tag + size for size in _SIZES))
+        if not empty:
+            self[0] = b""
+
+    def __missing__(self, size: int) -> bytes:
+        return self._tag + varint(size)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor
@@ -146,7 +147,26 @@ def compile_rule(rule: Rule, descriptor: Descriptor) -> Test:
         was, now = read(old), read(new)
         return bool(was != now and (ANY in before or was in before) and (ANY in after or now in after))
 
-    return test
+    path = resolve(descriptor, rule.field) or ()
+    return _by_number(path[0].name, test) if len(path) == 1 and sort_of(path[0]) == "enum" else test
+
+
+def _by_number(name: str, test: Test) -> Test:
+    """A test of one enum field, that remembers what it has said of two numbers: there are few, and every rule is asked
+    of each changed row, for which finding the names of both would take most of the time."""
+    read = attrgetter(name)
+    fits: dict[tuple[int, int], bool] = {}
+
+    def known(old: Message | None, new: Message | None) -> bool:
+        if old is None or new is None:
+            return test(old, new)
+        step = (read(old), read(new))
+        found = fits.get(step)
+        if found is None:
+            found = fits[step] = test(old, new)
+        return found
+
+    return known
 
 
 def _reader(field: str, descriptor: Descriptor) -> Callable[[Message], Any]:

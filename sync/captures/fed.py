@@ -96,7 +96,8 @@ class FedDiff:
     def confirm(self, changes: Sequence[Change]) -> None:
         self._diff.confirm(changes)
         self._orders.seen(changes)
-        self._unconfirmed.difference_update(change.key for change in changes)
+        if self._unconfirmed:
+            self._unconfirmed.difference_update(change.key for change in changes)
 
     def reseed(self) -> None:
         self._diff.reseed()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import islice
 from typing import Any, Final
@@ -22,7 +22,7 @@ from his_db.errors import HisError
 from sync.capture import Batch, CaptureSuspended, Change
 from sync.clock import Clock
 from sync.his import CompiledWatchPort, SnapshotPort, WatchPort
-from sync.redaction import clear_personal
+from sync.redaction import clear_personal, clear_personal_of_all
 from sync.store import RowState, Store, Transaction
 
 _LOG = logging.getLogger("his160.sync.capture")
@@ -173,8 +173,9 @@ class SnapshotDiff:
     def confirm(self, changes: Sequence[Change]) -> None:
         if self._raw is None:
             return
+        if self._absent:
+            self._absent.difference_update([change.key for change in changes])
         for change in changes:
-            self._absent.discard(change.key)
             if change.after is None:
                 self._raw.pop(change.key, None)
             else:
@@ -241,16 +242,16 @@ class SnapshotDiff:
                 content = message.SerializeToString(deterministic=True)
                 state = known.get(key) or buried.get(key) or RowState(key, 1, None, now)
                 if state.message != content or state.absent:
-                    quiet.append(replace(state, message=content, absent=False))
+                    quiet.append(state._replace(message=content, absent=False))
         gone = [state for key, state in known.items() if key not in poll.current and not state.absent]
         inside = [state for state in gone if state.message is not None and self._contains(poll, state.message)]
         if len(inside) > self._vanish_rows and len(inside) > self._vanish_share * len(known):
             return None
         aside = {state.key for state in inside}
-        quiet += [replace(state, absent=True) for state in inside]
+        quiet += [state._replace(absent=True) for state in inside]
         for state in gone:
             if state.key not in aside:
-                quiet.append(replace(state, message=None, absent=False, changed_time=now))
+                quiet.append(state._replace(message=None, absent=False, changed_time=now))
                 raw.pop(state.key, None)
         absent = aside | {key for key, state in known.items() if state.absent and key not in poll.current}
         return _Rebased(poll.watch, raw, quiet, absent)
@@ -288,7 +289,7 @@ class SnapshotDiff:
         self._absent |= left
         if not baseline:
             self._look_for_missing(poll, known, known)
-        poll.quiet += [replace(known[key], absent=True) for key in left & self._absent if not known[key].absent]
+        poll.quiet += [known[key]._replace(absent=True) for key in left & self._absent if not known[key].absent]
         async for some in self._built(poll, poll.current.items()):
             for key, row, message in some:
                 state = known.get(key) or homes.get(key) or buried.get(key)
@@ -326,7 +327,7 @@ class SnapshotDiff:
                 continue  # one order in several rows: which was which cannot be told
             (key,), (state,) = keys, old[number]
             version = max(state.version, buried[key].version if key in buried else 0)
-            homes[key] = replace(state, key=key, version=version, absent=True)
+            homes[key] = state._replace(key=key, version=version, absent=True)
             left.add(state.key)
         poll.moved = len(homes)
         return homes, frozenset(left)
@@ -365,23 +366,18 @@ class SnapshotDiff:
         if message is None:
             return True
         content = message.SerializeToString(deterministic=True)
-        before = state.message if state is not None else None
+        if state is None:
+            poll.changes.append(Change(key, None, message, 1, None, row, None, content))
+            return True
+        _, version, before, changed_time, absent = state
         if content == before:
-            if state is not None and state.absent:
+            if absent:
                 self._return(poll, state)
             return False
-        poll.changes.append(
-            Change(
-                key=key,
-                before=None if before is None else poll.watch.message_class.FromString(before),
-                after=message,
-                version=1 if state is None else state.version + 1,
-                since=None if state is None or before is None else state.changed_time,
-                raw=row,
-                known=before,
-                content=content,
-            )
-        )
+        known, since = None, None
+        if before is not None:
+            known, since = poll.watch.message_class.FromString(before), changed_time
+        poll.changes.append(Change(key, known, message, version + 1, since, row, before, content))
         return True
 
     async def _built(
@@ -409,8 +405,7 @@ class SnapshotDiff:
         messages = poll.watch.build_all([row for _, row in rows])
         if messages is None:
             return []
-        for message in messages:
-            clear_personal(message)
+        clear_personal_of_all(messages)
         return [(key, row, message) for (key, row), message in zip(rows, messages, strict=True)]
 
     def _build(self, poll: _Poll, key: str, row: tuple[Any, ...]) -> Message | None:
@@ -428,7 +423,7 @@ class SnapshotDiff:
     def _return(self, poll: _Poll, state: RowState) -> None:
         """A row that was away is back as it was."""
         self._absent.discard(state.key)
-        poll.quiet.append(replace(state, absent=False))
+        poll.quiet.append(state._replace(absent=False))
 
     def _look_for_missing(self, poll: _Poll, states: Mapping[str, RowState], known: Collection[str]) -> None:
         """Known rows that the snapshot does not hold. Raises CaptureSuspended."""
@@ -443,7 +438,7 @@ class SnapshotDiff:
             else:  # its day has passed: forgotten, which is no event
                 left += 1
                 self._absent.discard(key)
-                poll.quiet.append(replace(state, message=None, absent=False, changed_time=self._clock()))
+                poll.quiet.append(state._replace(message=None, absent=False, changed_time=self._clock()))
         expected = len(known) - left - len(self._absent)
         are_many = len(inside) > self._vanish_rows and len(inside) > self._vanish_share * expected
         if self._reseeding and (are_many or poll.watch.vanish != "event"):
@@ -467,7 +462,7 @@ class SnapshotDiff:
     def _set_aside(self, poll: _Poll, states: Collection[RowState]) -> None:
         for state in states:
             self._absent.add(state.key)
-            poll.quiet.append(replace(state, absent=True))
+            poll.quiet.append(state._replace(absent=True))
 
 
 def _by_key(rows: Sequence[tuple[str, tuple[Any, ...]]]) -> tuple[Mapping[str, tuple[Any, ...]], frozenset[str]]:
