@@ -228,7 +228,9 @@ def _runner(session: Session) -> SessionRun:
 def _picker(places: tuple[int, ...], width: int) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
     """From a row as the driver gives it (a tuple of ``width`` values) to the raw row."""
     if places == tuple(range(width)):
-        return tuple  # a SELECT that gives just what is mapped, in that order: the row itself, no copy of all the window
+        return (
+            tuple  # a SELECT that gives just what is mapped, in that order: the row itself, no copy of all the window
+        )
     if len(places) == 1:
         at = places[0]
         return lambda row: (row[at],)

@@ -99,16 +99,16 @@ class EventMaker:
             order_no = latest.order_no or ("" if earlier is None else earlier.order_no)
             if not order_no:
                 return None
-            subject, places = common_pb2.SUBJECT_APPOINTMENT, _APPOINTMENT
-            since = change.since or _BEGINNING
-            origin = _order_origin(transaction, self._operators, earlier, _appointment(after), since)
+            subject, (head_before, head_after) = common_pb2.SUBJECT_APPOINTMENT, _APPOINTMENT
+            current = latest if after is not None else None
+            origin = _order_origin(transaction, self._operators, earlier, current, change.since or _BEGINNING)
             appointment_id, schedule_id = latest.appointment_id, latest.schedule_id
         else:
             assert isinstance(latest, common_pb2.Schedule)
-            subject, places = common_pb2.SUBJECT_SCHEDULE, _SCHEDULE
+            subject, (head_before, head_after) = common_pb2.SUBJECT_SCHEDULE, _SCHEDULE
             origin = event_pb2.ORIGIN_ON_SITE  # no command of the contract changes a session
             schedule_id = latest.schedule_id
-        event_id = self._event_id(change, kind, known, content)
+        event_id = self._event_id(change.key, (change.version, kind), known or b"", content or b"")
         order, appointment, schedule = order_no.encode(), appointment_id.encode(), schedule_id.encode()
         rest = (
             _ORDER_NO[len(order)],
@@ -117,8 +117,10 @@ class EventMaker:
             appointment,
             _SCHEDULE_ID[len(schedule)],
             schedule,
-            *(() if known is None else (places[0][len(known)], known)),
-            *(() if content is None else (places[1][len(content)], content)),
+            b"" if known is None else head_before[len(known)],
+            known or b"",
+            b"" if content is None else head_after[len(content)],
+            content or b"",
             occurred,
         )
         lane = lane_named(order_no, appointment_id, schedule_id, event_id)
@@ -149,14 +151,16 @@ class EventMaker:
         kind = _vanished(before) if after is None else None
         return None if kind is None else (kind, b"")
 
-    def _event_id(self, change: Change, kind: int, known: bytes | None, content: bytes | None) -> str:
-        """32 hex digits made of the fact alone: seen again after a crash, or by another strategy, it is the same."""
-        state = (change.version, kind)
+    def _event_id(self, key: str, state: tuple[int, int], known: bytes, content: bytes) -> str:
+        """32 hex digits made of the fact alone (``state``: version of the row and kind of the event): seen again after
+        a crash, or by another strategy, it is the same."""
         counted = self._states.get(state)
         if counted is None:
-            counted = self._states[state] = _counted(str(change.version)) + _counted(str(kind))
-        was, now = sha256(known or b"").digest(), sha256(content or b"").digest()
-        return sha256(b"".join((self._hashed, _counted(change.key), counted, was, now))).hexdigest()[:32]
+            counted = self._states[state] = b"".join(_counted(str(part)) for part in state)
+        was, now = sha256(known).digest(), sha256(content).digest()
+        name = key.encode()  # as in _counted
+        fact = b"%b%d:%b%b%b%b" % (self._hashed, len(name), name, counted, was, now)
+        return sha256(fact).hexdigest()[:32]
 
 
 def event_of(

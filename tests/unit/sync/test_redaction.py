@@ -16,7 +16,7 @@ from his160.v1 import appointment_pb2
 
 from his_db.contract import is_free_text, is_map, is_personal
 from sync.audit import masked
-from sync.redaction import clear_personal, for_showing
+from sync.redaction import clear_personal, clear_personal_of_all, for_showing
 
 
 def messages() -> list[Descriptor]:
@@ -86,6 +86,17 @@ def test_the_plan_clears_what_a_walk_clears(hide_text: bool) -> None:
             assert found == wanted, descriptor.full_name
     assert personal > 20
     assert bool(hidden) is hide_text
+
+
+@pytest.mark.parametrize("descriptor", messages(), ids=lambda found: found.name)
+def test_many_together_as_each_alone(descriptor: Descriptor) -> None:
+    wanted, found = filled(descriptor, 3), [filled(descriptor, 3), filled(descriptor, 0), filled(descriptor, 3)]
+    least = filled(descriptor, 0)
+    cleared(wanted)
+    cleared(least)
+    clear_personal_of_all(found)
+    assert found == [wanted, least, wanted]
+    clear_personal_of_all([])
 
 
 @pytest.mark.parametrize("depth", [0, 2])
