@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -59,4 +60,9 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
 def load(name: str) -> Main:
     """The main function of a subcommand. Raises KeyError for a name that is not listed."""
     module, _, function = COMMANDS[name].target.partition(":")
-    return cast(Main, getattr(import_module(module), function))
+    # What is imported stays: to look through all of it again and again for what may go took a quarter of a start.
+    gc.disable()
+    try:
+        return cast(Main, getattr(import_module(module), function))
+    finally:
+        gc.enable()

@@ -24,7 +24,7 @@ pytestmark = [
 _EXTENTS = {
     "sqlite": SHORT,
     "postgresql": SHORT,
-    "mysql": Extent(every=20, all_modes=False, twice=0),  # its pack has three times the statements
+    "mysql": Extent(every=24, all_modes=False, twice=0),  # its pack has three times the statements
 }
 _SETTLEMENT = (
     *(
@@ -68,7 +68,7 @@ def test_a_double_death_is_met(tmp_path: Path) -> None:
     """Kills in the start that follows a kill, and in the repetition: both happen, at several points."""
     refund = next(scene for scene in SCENES if scene.step == "refund")
     with chaos_site("sqlite", tmp_path, size=SMALL) as site:
-        extent = Extent(every=1000, all_modes=False, twice=7)
+        extent = Extent(every=1000, all_modes=False, twice=10)
         row, _ = Campaign(site, extent, seed=160, scenes=(refund,), tell=print).run()
         assert not row.findings
         assert row.kills >= row.cases + 4  # four series end with one that is not reached

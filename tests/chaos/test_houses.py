@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(sys.platform == "win32", reason="fork and Unix sockets"),
 ]
-_EXTENTS = {"sqlite": 30, "postgresql": 60, "mysql": 90}
+_EXTENTS = {"sqlite": 45, "postgresql": 60, "mysql": 90}
 
 
 @pytest.mark.parametrize("engine", sorted(_EXTENTS))

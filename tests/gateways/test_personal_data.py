@@ -222,6 +222,8 @@ async def test_no_fault_of_a_gateway_makes_a_patients_value_known(
         for step in INSURED + PAID:
             bench = city.house if step in PAID else outside
             await walk.order(None, None, step)
+            if bench is city.house and variant == "centre":  # the payment house is asked as in the other variant
+                continue
             for skip in (0, 1):
                 for fault in faults(bench, skip):
                     await walk.order(bench, fault, step)
@@ -237,7 +239,7 @@ async def test_no_fault_of_a_gateway_makes_a_patients_value_known(
             text += "".join(traceback.format_exception(record.exc_info[1]))
         heard.hear(f"log {record.name}", text)
     heard.hear("file names", "\n".join(path.name for path in tmp_path.rglob("*")))
-    assert walk.met >= 60, "the faults must be met"
+    assert walk.met >= (60 if variant == "gateway" else 45), "the faults must be met"
     assert len([where for where, _ in heard.texts if where.endswith("status")]) >= 40
     bodies = "".join(entry["body"] for bench in city.benches for entry in bench.server.requests)
     assert OPENID in bodies, "the values were really sent"

@@ -5,6 +5,7 @@ Nothing of this machine is changed: the overlay and its mounts are in a mount na
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import subprocess
@@ -150,6 +151,8 @@ def _program(folder: Path, wheel: Path) -> Path:
     (place / "bin" / "python").symlink_to(f"/opt/python/bin/{version}")
     (place / "pyvenv.cfg").write_text("home = /opt/python/bin\ninclude-system-site-packages = false\n")
     zipfile.ZipFile(wheel).extractall(packages)
+    # The machine cannot write there: every start would compile all of it anew.
+    assert compileall.compile_dir(packages, quiet=1)
     # A path line does not run the .pth files of that folder, so the editable install there is not seen.
     (packages / "libraries.pth").write_text("/opt/libraries\n")
     for path in (place, *place.rglob("*")):
