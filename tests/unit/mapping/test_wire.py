@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
@@ -22,6 +23,7 @@ from his_db.mapping.load import load_mapping_set
 from his_db.mapping.paths import resolve
 from his_db.mapping.rows import RowPlan
 
+CHANCE = "HIS160_CHANCE" in os.environ  # `make soak`
 PACKS = Path(__file__).parents[3] / "his_db" / "packs"
 ENGINES = {"zebone": "sqlite", "winning": "postgresql", "bsoft": "mysql", "neusoft": "oracle", "winning_mssql": "mssql"}
 
@@ -79,7 +81,7 @@ def test_lists_of_the_packs_have_one() -> None:
     assert without == {"ReportService.ListStatement"}
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800 if CHANCE else 300, deadline=None)
 @given(data=st.data())
 def test_either_the_builder_s_messages_or_an_error(data: st.DataObject) -> None:
     _, plan, into = data.draw(st.sampled_from(plans()))
@@ -131,7 +133,7 @@ def fitting_plans() -> list[tuple[RowPlan, Any, list[list[Any]]]]:
     return [(plan, into, fitting(plan)) for _, plan, into in plans()]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 if CHANCE else 120, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_lists_as_drivers_give_them(seed: int) -> None:
     """One type a column, as a rule, so that the caches and what is made for the types are in use; now and then another,
