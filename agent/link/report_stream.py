@@ -63,11 +63,11 @@ class ReportPusher:
         return done
 
     async def _push(self, channel: grpc.aio.Channel, row: RunRow) -> relay_pb2.PublishReportResponse:
-        stub = relay_pb2_grpc.RelayServiceStub(channel)
-        has = await self._call(stub.PublishReport(), _once(relay_pb2.PublishReportRequest(run_id=row.run_id)))
+        stub: relay_pb2_grpc.RelayServiceAsyncStub = relay_pb2_grpc.RelayServiceStub(channel)
+        has = await self._call(_opened(stub), _once(relay_pb2.PublishReportRequest(run_id=row.run_id)))
         if has.complete:
             return has
-        return await self._call(stub.PublishReport(), self._chunks(row, min(has.rows, row.rows)))
+        return await self._call(_opened(stub), self._chunks(row, min(has.rows, row.rows)))
 
     async def _chunks(self, row: RunRow, first_row: int) -> AsyncIterator[relay_pb2.PublishReportRequest]:
         async for page, last in responses(self._store, row, first_row):
@@ -126,6 +126,14 @@ def _change(work: Transaction, row: RunRow, **values: Any) -> None:
     now = work.reports.get(row.run_id)
     if now is not None:
         work.reports.put(replace(now, **values))
+
+
+def _opened(stub: relay_pb2_grpc.RelayServiceAsyncStub) -> Call:
+    """A new stream. The link may have closed its channel since it was picked: that is a cut, too. Raises _Cut."""
+    try:
+        return stub.PublishReport()
+    except grpc.aio.BaseError:
+        raise _Cut("the link was closed") from None
 
 
 async def _once(chunk: relay_pb2.PublishReportRequest) -> AsyncIterator[relay_pb2.PublishReportRequest]:

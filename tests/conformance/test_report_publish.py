@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import grpc
 import pytest
 from his160.sandbox.v1 import sandbox_pb2
 from his160.v1 import relay_pb2
 
+from agent.link.relay_link import RelayLinks
 from agent.link.report_stream import ReportPusher
 from agent.sandbox.report_store import ReportStore
 from sync.audit import Audit
@@ -110,6 +113,19 @@ async def test_a_cut_upload_goes_on(tmp_path: Path, bench: Bench, store: Store, 
         assert await push.push() == 1
         assert sum(taken) == ROWS
     assert at_relay(bench, run.run_id).complete
+
+
+async def test_a_link_that_closes_before_the_upload_begins_is_a_cut(
+    tmp_path: Path, bench: Bench, store: Store, clock: Hand
+) -> None:
+    """It dials again between two runs, or while the store is asked what is due."""
+    run = await a_run(tmp_path, store, clock, 10)
+    channel = grpc.aio.insecure_channel("127.0.0.1:1")
+    await channel.close()
+    links = SimpleNamespace(connected=lambda: [SimpleNamespace(channel=channel)])
+    assert await pusher(cast("RelayLinks", links), store, clock).push() == 0
+    row = await kept(store, run.run_id)
+    assert (row.push_state, row.push_attempts) == (PushState.PENDING, 1)
 
 
 async def test_a_relay_that_lost_the_rows_gets_them_anew(
