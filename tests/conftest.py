@@ -43,8 +43,8 @@ hypothesis.settings.register_profile("fixed", derandomize=True)
 if not os.environ.get("HIS160_CHANCE"):
     hypothesis.settings.load_profile("fixed")
 
-# Longest first: whole processes, then sample hospitals of full size. A worker that meets them last is waited for.
-_LONG = ("chaos", "systemd", "windows", "e2e", "gateways", "integration")
+# Longest first: whole processes, then sample hospitals and servers. A worker that meets them last is waited for.
+_LONG = ("chaos", "systemd", "windows", "e2e", "gateways", "integration", "conformance", "architecture", "bench")
 
 
 @pytest.hookimpl(trylast=True)
