@@ -182,6 +182,14 @@ class Audit:
                 yield row
             after = page[-1].sequence
 
+    async def anchor(self, sequence: int) -> Anchor:
+        """The place in the chain at a sequence, for who goes on behind it; where the chain begins, if that is later."""
+        begin = await self._store.read(lambda work: work.audit.dropped())
+        if sequence > begin.sequence:
+            async for row in self.rows(sequence - 1):
+                return Anchor(row.sequence, row.hash)
+        return begin
+
     async def verify(self, noted: Anchor | None = None) -> Verification:
         """Walks the whole chain. ``noted``: a place that somebody wrote down earlier."""
         # The end first: rows that come in meanwhile lie behind it and are not asked for.

@@ -18,7 +18,7 @@ from agent.config_place import split_address
 from agent.console import say, say_error
 from agent.state_store import has_state, open_state
 from sync.audit import Audit
-from sync.audit_chain import Anchor, AuditRow
+from sync.audit_chain import Anchor, AuditRow, ChainBreak, ChainCheck
 from sync.audit_export import json_line, syslog_message
 from sync.clock import utc_now
 from sync.store import StoreError
@@ -82,13 +82,22 @@ async def _export(audit: Audit, options: argparse.Namespace) -> int:
     host, syslog = socket.gethostname(), options.format == "syslog" or options.to is not None
     last = options.since
     count = 0
+    check = ChainCheck(await audit.anchor(options.since))
+    broken: ChainBreak | None = None
     with _receiver(options) as put:
         async for row in _until(audit.rows(options.since), options.until):
             put(syslog_message(row, host=host) if syslog else json_line(row))
             last, count = row.sequence, count + 1
+            broken = broken or check.look([row])
     # On the other stream: standard output may be the export.
     say_error(f"已导出 {count} 条，下次用 --since {last} 接着导出", f"{count} rows; go on with --since {last}")
-    return 0
+    if broken is None:
+        return 0
+    say_error(
+        f"导出的记录在第 {broken.sequence} 条断裂：{broken.what_zh}；用 his160 audit verify 核对全链",
+        f"what was exported is broken at {broken.sequence}: {broken.what}; see his160 audit verify",
+    )
+    return 1
 
 
 async def _until(rows: AsyncIterator[AuditRow], last: int) -> AsyncIterator[AuditRow]:

@@ -111,6 +111,13 @@ async def test_a_day_of_an_agent(config: Path, capsys: pytest.CaptureFixture[str
     assert "switch.applied" in capsys.readouterr().out
 
 
+def change_second_row(config: Path) -> None:
+    with closing(sqlite3.connect(state(config))) as connection:
+        connection.execute("DROP TRIGGER audit_no_update")
+        connection.execute("UPDATE audit SET result = 'DONE' WHERE sequence = 2")
+        connection.commit()
+
+
 async def test_a_broken_chain_is_told(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async for _ in a_day(config):
         pass
@@ -120,10 +127,7 @@ async def test_a_broken_chain_is_told(config: Path, capsys: pytest.CaptureFixtur
     assert await his160(config, "audit", "verify", "--noted", anchor[0]) == 0
     assert await his160(config, "audit", "verify", "--noted", "9:" + "0" * 64) == 1
     assert await his160(config, "audit", "verify", "--noted", "nonsense") == 2
-    with closing(sqlite3.connect(state(config))) as connection:
-        connection.execute("DROP TRIGGER audit_no_update")
-        connection.execute("UPDATE audit SET result = 'DONE' WHERE sequence = 2")
-        connection.commit()
+    change_second_row(config)
     capsys.readouterr()
     assert await his160(config, "audit", "verify") == 1
     told = capsys.readouterr().err
@@ -146,6 +150,22 @@ async def test_exports(config: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert all(re.match(r"<10[89]>1 \d{4}-", message) for message in messages)
     assert await syslog_over_tcp(config) == messages
     assert await syslog_over_udp(config) == messages
+
+
+async def test_an_export_says_that_its_rows_were_changed(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of it goes out all the same: who collects the audit needs the evidence."""
+    async for _ in a_day(config):
+        pass
+    change_second_row(config)
+    capsys.readouterr()
+    file = tmp_path / "audit.jsonl"
+    for since, rows in ((0, 5), (1, 4), (2, 3)):  # row 3 stands behind the one that was changed
+        assert await his160(config, "audit", "export", "--since", str(since), "--file", str(file)) == (since < 2)
+        said = capsys.readouterr().err
+        assert ("断裂" in said) is (since < 2)
+        assert len(file.read_text(encoding="utf-8").splitlines()) == rows
 
 
 async def syslog_over_tcp(config: Path) -> list[str]:
