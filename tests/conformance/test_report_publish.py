@@ -104,6 +104,7 @@ async def test_a_cut_upload_goes_on(tmp_path: Path, bench: Bench, store: Store, 
         assert await push.push() == 0
         row = await kept(store, run.run_id)
         assert (row.push_state, row.push_attempts) == (PushState.PENDING, 1)
+        await until(lambda: not links.connected())  # the upload may hear of the cut before the link does
         sandbox.faults.set(sandbox_pb2.SetFaultRequest())
         await until(lambda: bool(links.connected()))
         assert await push.push() == 0, "not before its time"
