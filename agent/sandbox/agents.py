@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from datetime import timedelta
-from typing import Final
-
 from his160.v1 import reason_pb2
 
 from agent.errors import CallFailed, CallRefused, to_status
 from agent.sandbox.attached import AttachedAgent
 
-SIGN_OF_LIFE: Final = timedelta(seconds=2)
-"""How long an attached agent has for one while another store waits; less than an agent waits for our Settings."""
-
 
 class AnotherStore(Exception):
-    """An agent with another state store is attached to the site, and lives. The text is for the one that is refused."""
+    """An agent with another state store is attached to the site. The text is for the one that is refused."""
 
 
 class Agents:
@@ -25,23 +18,17 @@ class Agents:
     def __init__(self) -> None:
         self._agents: list[AttachedAgent] = []
         self._turns: dict[str, int] = {}
-        self._admitting = asyncio.Lock()
 
-    async def admit(self, agent: AttachedAgent) -> None:
+    def admit(self, agent: AttachedAgent) -> None:
         """The agent is attached, unless that would give its site a second ledger: raises AnotherStore.
 
-        A command of a caller and its repetition must meet the same ledger. What is attached and does not answer gives
-        way: its agent is dead, or cut off and will have to ask again.
+        A command of a caller and its repetition must meet the same ledger. One that is silent keeps its place until its
+        heartbeat ends: it may only be slow, and with two ledgers in turn a command would be done twice.
         """
-        async with self._admitting:
-            rivals = [each for each in self._agents if _are_rivals(each, agent)]
-            alive = await asyncio.gather(*(each.lives(SIGN_OF_LIFE) for each in rivals))
-            for rival, is_alive in zip(rivals, alive, strict=True):
-                if is_alive:
-                    raise AnotherStore(_why(rival, agent))
-                rival.drop("an agent with another store has taken its place")
-                self.remove(rival)
-            self._agents.append(agent)
+        rival = next((each for each in self._agents if _are_rivals(each, agent)), None)
+        if rival is not None:
+            raise AnotherStore(_why(rival, agent))
+        self._agents.append(agent)
 
     def remove(self, agent: AttachedAgent) -> None:
         """The agent is gone."""
@@ -79,7 +66,7 @@ def _are_rivals(one: AttachedAgent, other: AttachedAgent) -> bool:
 
 
 def _why(rival: AttachedAgent, refused: AttachedAgent) -> str:
-    other = f'instance "{rival.agent.instance}" of site {rival.agent.site} is attached and lives'
+    other = f'instance "{rival.agent.instance}" of site {rival.agent.site} is attached'
     if rival.agent.store == refused.agent.store:
         return f"ANOTHER_STORE: {other}, with the same store in another process: one of the two works on a copy"
     return f"ANOTHER_STORE: {other}, with another store: a site has one ledger"

@@ -64,9 +64,6 @@ class AttachedAgent:
         self._places = Places(0)
         self._agent_leaves = False
         self._goodbye_said = False
-        self._heard = asyncio.Event()
-        self._dropped = asyncio.Event()
-        self._why_dropped = ""
         self.agent = relay_pb2.LinkSettings()
         """What the agent said of itself, after ``greet``."""
         self.revision = 0
@@ -103,8 +100,7 @@ class AttachedAgent:
         """Carry frames until the agent ends its side. Raises LinkBroken. Calls under way fail as not known."""
         self._heartbeat.heard()
         reader = asyncio.ensure_future(self._read_frames())
-        others = (self._write_frames(), self._heartbeat.run(), self._until_dropped())
-        tasks = [reader, *(asyncio.ensure_future(other) for other in others)]
+        tasks = [reader, asyncio.ensure_future(self._write_frames()), asyncio.ensure_future(self._heartbeat.run())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
@@ -123,26 +119,6 @@ class AttachedAgent:
         for answer in self._answers.values():
             # The agent may have done it: only the retry with the same request_id can tell.
             answer.fail(CallFailed(to_status(CallRefused(reason_pb2.REASON_OUTCOME_UNKNOWN))))
-
-    async def lives(self, within: timedelta) -> bool:
-        """Whether it gives a sign of life now."""
-        self._heard.clear()
-        self._ping(0)
-        try:
-            async with asyncio.timeout(within.total_seconds()):
-                await self._heard.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def drop(self, reason: str) -> None:
-        """Ends ``run`` with LinkBroken: the agent has to attach anew."""
-        self._why_dropped = reason
-        self._dropped.set()
-
-    async def _until_dropped(self) -> None:
-        await self._dropped.wait()
-        raise LinkBroken("closed", self._why_dropped)
 
     def goodbye(self, reason: str, *, reconnect: bool) -> None:
         """Ask the agent to leave: it finishes the calls under way and ends its side."""
@@ -188,7 +164,6 @@ class AttachedAgent:
     async def _read_frames(self) -> None:
         while (frame := await self._stream.read()) is not None:
             self._heartbeat.heard()
-            self._heard.set()
             self._take(frame)
 
     def _take(self, frame: relay_pb2.AttachRequest) -> None:

@@ -108,7 +108,7 @@ class SandboxRelay(relay_pb2_grpc.RelayServiceServicer):
         if agent.revision < OLDEST_REVISION:
             await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "the revision is too old")
         try:
-            await self._agents.admit(agent)
+            self._agents.admit(agent)
         except AnotherStore as error:
             log.warning("site %s: instance %s is refused: %s", site, settings.instance, error)
             await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(error))

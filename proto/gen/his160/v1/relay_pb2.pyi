@@ -52,12 +52,12 @@ class LinkSettings(_message.Message):
     """Calls the sender of this frame is ready to work on at once. 0: no limit said."""
     store: _builtins.str
     """Lasting id of the agent's state store (its ledger and outbox), the same over restarts. Empty from the relay.
-    A site has one ledger: while agents of another store are attached and answer, the relay refuses this one with
+    A site has one ledger: while an agent of another store is attached, the relay refuses this one with
     FAILED_PRECONDITION, for a command sent to one ledger and repeated to the other would be done twice.
     """
     process: _builtins.str
     """Id of this process, new at each start, when its store has one process at a time (a file): while another process
-    on the same store is attached and answers, one of the two works on a copy, and the relay refuses this one.
+    on the same store is attached, one of the two works on a copy, and the relay refuses this one.
     Empty: several agents share the store.
     """
     @_builtins.property
