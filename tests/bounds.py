@@ -6,14 +6,34 @@ measured and judged by ``in_time``, which knows how busy the machine is.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 PATIENCE: Final = 120.0
 """Seconds within which whatever must happen has happened, on a machine that does twenty other things."""
 
+_LOOK: Final = 0.005  # seconds between two looks at what tells nobody when it is so
 _SPIN: Final = 0.05  # seconds of processor time
 _SPARE: Final = 2.0  # several processes take part in what is measured, each with its own wait for a processor
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the event loop turn until it is so; raises TimeoutError after ``PATIENCE``."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(_LOOK)
+
+
+async def until_found(look: Callable[[], Awaitable[T]]) -> T:
+    """The first answer that is not empty; raises TimeoutError after ``PATIENCE``."""
+    async with asyncio.timeout(PATIENCE):
+        while not (found := await look()):
+            await asyncio.sleep(_LOOK)
+    return found
 
 
 def in_time(seconds: float, limit: float) -> bool:

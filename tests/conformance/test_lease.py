@@ -17,7 +17,7 @@ from sync.lease_keeper import PATIENCE, Keeper
 from sync.store import LeaseLost, Store, StoreError, StoreUnavailable, StreamRow, Transaction, open_store
 from sync.store_postgresql import WRITER
 from tests.bounds import PATIENCE as BOUND
-from tests.bounds import in_time
+from tests.bounds import in_time, until
 from tests.servers import PostgresqlServer, url_of
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
@@ -70,12 +70,6 @@ class Dead:
 
 def note(name: str) -> Callable[[Transaction], None]:
     return lambda work: work.rows.put_stream(StreamRow(name, NOW))
-
-
-async def until(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(BOUND):
-        while not check():
-            await asyncio.sleep(0.01)
 
 
 async def taken(which: Lease, seconds: float = BOUND) -> int:
@@ -243,14 +237,13 @@ async def test_without_the_database_the_lease_runs_out(
         one = lease(store, "a", SHORT)
         await taken(one)
         holding = asyncio.create_task(one.lost())
-        await asyncio.sleep(0.1)
         proxy.cut()
         await asyncio.wait_for(holding, BOUND)
         assert one.term is None
         with pytest.raises((LeaseLost, StoreUnavailable)):
             await one.fenced().write(note("s"))
         taking = asyncio.create_task(one.take())
-        await asyncio.sleep(0.2)
+        await until(lambda: bool(one._trouble))  # it has tried in vain
         proxy.heal()
         assert await asyncio.wait_for(taking, BOUND) == 2
         await store.close()

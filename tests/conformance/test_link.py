@@ -24,9 +24,9 @@ from agent.link.event_stream import RelaySink
 from agent.link.relay_link import RelayLink, RelayLinks
 from agent.sandbox.client import status_of as status_received
 from sync.sink import Outcome, SinkUnavailable
-from tests.bounds import PATIENCE, in_time
+from tests.bounds import PATIENCE, in_time, until
 from tests.tcp_proxy import TcpProxy
-from tests.unit.link.bench import PREFIX, SITE, Bench, StallingProxy, connected, event, first, until
+from tests.unit.link.bench import PREFIX, SITE, Bench, StallingProxy, connected, event, first
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ async def test_more_calls_than_the_agent_takes_wait_their_turn(bench: Bench) -> 
             behind = [asyncio.ensure_future(first(agent.call(f"{PREFIX}Echo", b"%d" % n))) for n in range(20)]
             late = agent.call(f"{PREFIX}Echo", b"late", timeout=timedelta(milliseconds=1))
             expired = asyncio.ensure_future(failure(late))
-            await asyncio.sleep(0.05)
+            await until(lambda: sum(map(len, agent._places._waiting.values())) == 21)
             assert len(bench.dispatcher.contexts) == 1
             behind[3].cancel()  # gives its turn up
             bench.dispatcher.release.set()

@@ -13,8 +13,8 @@ import pytest
 
 from agent.link.relay_link import RelayLink
 from agent.sandbox.server import Sandbox
-from tests.bounds import PATIENCE
-from tests.unit.link.bench import PREFIX, Bench, StallingProxy, connected, first, until
+from tests.bounds import PATIENCE, until
+from tests.unit.link.bench import PREFIX, Bench, StallingProxy, connected, first
 
 SHORT = timedelta(seconds=3)  # of silence, until a link is dead; the newcomer asks several times meanwhile
 

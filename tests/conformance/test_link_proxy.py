@@ -13,9 +13,9 @@ import pytest
 from agent.link.relay_link import RelayLink
 from agent.tcp_forwarder import TcpForwarder, direct
 from his_db.proxy import ProxySettings, parse_proxy
-from tests.bounds import PATIENCE
+from tests.bounds import PATIENCE, until
 from tests.proxies import PASSWORD, USER, proxy
-from tests.unit.link.bench import PREFIX, Bench, connected, first, until
+from tests.unit.link.bench import PREFIX, Bench, connected, first
 
 
 @pytest.fixture

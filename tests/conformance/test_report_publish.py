@@ -21,7 +21,8 @@ from sync.audit import Audit
 from sync.report_book import PushState, RunRow
 from sync.report_pages import PAGE_ROWS
 from sync.store import Store, open_store
-from tests.unit.link.bench import SITE, Bench, until
+from tests.bounds import until
+from tests.unit.link.bench import SITE, Bench
 from tests.unit.reports.bench import Hand, bed, make_his
 
 ROWS = 5 * PAGE_ROWS + 1

@@ -31,7 +31,7 @@ from his_db.registry import load_sample
 from his_db.sample import SMALL, hospital_now
 from sync.audit import Audit
 from sync.clock import utc_now
-from tests.bounds import PATIENCE
+from tests.bounds import PATIENCE, until_found
 
 EDITS = int(os.environ.get("HIS160_EDITS", "200"))  # `make soak` does the full thousand
 WAIT = PATIENCE
@@ -139,12 +139,9 @@ class started:
 async def until(check: Callable[[], Awaitable[Any]], what: str) -> Any:
     """Ask until the answer is true."""
     try:
-        async with asyncio.timeout(WAIT):
-            while not (found := await check()):
-                await asyncio.sleep(0.01)
+        return await until_found(check)
     except TimeoutError:
         raise AssertionError(f"not in time: {what}") from None
-    return found
 
 
 @contextmanager

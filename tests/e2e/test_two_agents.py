@@ -31,7 +31,7 @@ from sync.audit import Audit
 from sync.clock import utc_now
 from sync.store import CommandState, Store, Transaction, open_store
 from tests.bounds import PATIENCE, in_time
-from tests.e2e.site import small_hospital
+from tests.e2e.site import small_hospital, until
 from tests.servers import url_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals of POSIX, states of threads of Linux")
@@ -125,14 +125,6 @@ def with_store(url: str, act: Callable[[Store], Any]) -> Any:
     return asyncio.run(run())
 
 
-def until(check: Callable[[], T], seconds: float = PATIENCE) -> T:
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
-    return found
-
-
 @contextmanager
 def agent(name: str, folder: Path, his: Path, store: str) -> Iterator[Agent]:
     folder.mkdir()
@@ -182,9 +174,9 @@ def pair(tmp_path: Path, postgresql_database: Callable[[], SourceSettings]) -> I
     with ExitStack() as stack:
         stack.callback(hospital.remove)
         first = stack.enter_context(agent("one", tmp_path / "one", his / "his.db", store))
-        until(lambda: first.watches() and first.lease() == "term 1")
+        until(lambda: first.watches() and first.lease() == "term 1", "what must follow")
         second = stack.enter_context(agent("two", tmp_path / "two", his / "his.db", store))
-        until(lambda: second.lease().startswith("standby: one"))
+        until(lambda: second.lease().startswith("standby: one"), "what must follow")
         assert not second.watches()
         try:
             yield Pair(hospital, orders, store, first, second)
@@ -248,9 +240,9 @@ def interrupted(pair: Pair, request_id: str, how: signal.Signals) -> tuple[str, 
     order = pair.orders.pop().order_no
     with his_locked(pair):
         thread, outcome = called(pair.holder, order, request_id)
-        until(lambda: pair.read(lambda work: work.commands.listed(CommandState.SENT, 1)))
+        until(lambda: pair.read(lambda work: work.commands.listed(CommandState.SENT, 1)), "what must follow")
         pair.holder.send(how)
-        until(lambda: rests(pair.holder.process.pid))  # a thread that still runs would take the lock with it
+        until(lambda: rests(pair.holder.process.pid), "threads at rest")  # one that runs would take the lock with it
     with pytest.raises(grpc.RpcError) as caught:
         pair.standby.cancel(order, request_id)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -268,7 +260,7 @@ def assert_done_once(pair: Pair, order_no: str, request_id: str, *, attempts: in
             assert error.code() is grpc.StatusCode.UNAVAILABLE, error
             return False
 
-    until(answered, 100)
+    until(answered, "what must follow", 100)
     row = pair.read(lambda work: work.commands.get(request_id))
     assert row is not None
     assert (row.state, row.attempt) == (CommandState.DONE, attempts)
@@ -286,15 +278,15 @@ def test_one_agent_is_frozen(pair: Pair) -> None:
     """SIGSTOP in the middle of a command; SIGCONT when another one has the lease: it knows, and tries to get it again."""
     order, thread, outcome = interrupted(pair, "c1", signal.SIGSTOP)
     first = pair.cancel_at_window()
-    until(delivers(pair.standby, first))
+    until(delivers(pair.standby, first), "what must follow")
     assert pair.standby.lease() == "term 2"
     second = pair.cancel_at_window()
     pair.holder.send(signal.SIGCONT)
-    until(delivers(pair.standby, second))
-    until(lambda: pair.holder.lease().startswith("standby: two has term "))
+    until(delivers(pair.standby, second), "what must follow")
+    until(lambda: pair.holder.lease().startswith("standby: two has term "), "what must follow")
     assert not [part for part in pair.holder.status().components if part.name.startswith("watch:")]
     third = pair.cancel_at_window()
-    until(delivers(pair.standby, third))
+    until(delivers(pair.standby, third), "what must follow")
     assert_each_once(pair, [first, second, third])
     assert not pair.holder.delivered()
     assert "lease is lost" in (pair.holder.folder / "log").read_text()
@@ -304,7 +296,7 @@ def test_one_agent_is_frozen(pair: Pair) -> None:
     pair.standby.send(signal.SIGTERM)
     assert pair.standby.process.wait(PATIENCE) == 0
     stopped = time.monotonic()
-    until(lambda: pair.holder.lease().startswith("term ") and pair.holder.watches())
+    until(lambda: pair.holder.lease().startswith("term ") and pair.holder.watches(), "what must follow")
     assert in_time(time.monotonic() - stopped, 10)  # a lease that is given back is not waited for
 
 
@@ -319,11 +311,11 @@ def test_one_agent_is_killed(pair: Pair) -> None:
     assert all(answer == answers[0] for answer in answers)
     assert_done_once(pair, shared, "c0", attempts=1)
     first = pair.cancel_at_window()
-    until(delivers(pair.holder, first))
+    until(delivers(pair.holder, first), "what must follow")
     order, thread, _ = interrupted(pair, "c1", signal.SIGKILL)
     killed = time.monotonic()
     second = pair.cancel_at_window()
-    until(delivers(pair.standby, second))
+    until(delivers(pair.standby, second), "what must follow")
     assert in_time(time.monotonic() - killed, TAKEOVER)
     assert pair.standby.lease() == "term 2"
     assert_each_once(pair, [first, second])

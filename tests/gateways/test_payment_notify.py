@@ -20,7 +20,7 @@ from his_db.errors import HisUnavailable
 from his_db.simulated.http_post import post
 from sync.payment_notices import PaymentNotices
 from sync.store import Store, open_store
-from tests.bounds import PATIENCE
+from tests.bounds import PATIENCE, until
 from tests.gateways.test_mobile_payment import UPLOAD
 from tests.gateways.test_mobile_payment import ask as ask_centre
 from tests.gateways.test_wechatpay import BACK, NOW, OPEN, REFUND, TRADE
@@ -115,9 +115,7 @@ async def test_the_same_fact_is_kept_and_asked_for_once(bench: Bench, tmp_path: 
         assert await made.rows() == [("wechatpay", "TRANSACTION.SUCCESS", NUMBER, 2)]
         await bench.ask(REFUND, m.RefundTradeResponse, **BACK)
         assert await told(bench, url, out_refund_no="R1") == 200
-        async with asyncio.timeout(PATIENCE):
-            while len(made.asked) < 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(made.asked) >= 2)
         assert made.asked == [NUMBER, "R1"]
         assert made.figures.value("payment_notices") == 3
 

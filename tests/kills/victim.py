@@ -104,7 +104,7 @@ async def live(site: Site, point: str) -> None:
         while found := await delivery.deliver_once():
             sent += found
         quiet = 0 if poll.events or sent else quiet + 1
-        await asyncio.sleep(_PAUSE)
+        await asyncio.sleep(_PAUSE)  # the rhythm of the watch under test
     await source.close()
     await store.close()
 
@@ -116,7 +116,7 @@ async def _opened(place: Path | str) -> Store:
             try:
                 return open_store(place, utc_now)
             except StoreUnavailable:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # nothing tells when the server has noticed; bounded
 
 
 def forked(site: Site, point: str) -> int:

@@ -37,7 +37,7 @@ from his_db.registry import load_sample
 from his_db.sample import SMALL, hospital_now
 from his_db.slow_calls import SlowCalls, SlowCallSettings, SlowState
 from his_db.source import LaneSettings, LoadSettings, Source, engine_for, settings_from_url
-from tests.bounds import PATIENCE
+from tests.bounds import PATIENCE, until
 
 SLOTS = "CatalogService.ListSlots"
 DEPARTMENTS = "CatalogService.ListDepartments"
@@ -283,11 +283,9 @@ async def test_a_crowd_is_answered_in_steps() -> None:
     clock.now += 0.01
     late = await ask(1)
     assert len(begun) == 7
-    async with asyncio.timeout(PATIENCE):  # nobody waits longer than the rest of a step
-        while len(begun) == 7:
-            await asyncio.sleep(0.01)
-        gates[-1].set()
-        assert (await late[0]).next_page_token == "8"
+    await until(lambda: len(begun) == 8)  # nobody waits longer than the rest of a step
+    gates[-1].set()
+    assert (await late[0]).next_page_token == "8"
     clock.now += 5
     assert await alone() == "9"  # the crowd is forgotten
 

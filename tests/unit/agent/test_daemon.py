@@ -32,7 +32,7 @@ from agent.config import load_settings
 from agent.daemon import Daemon
 from his_db.registry import SAMPLES, load
 from his_db.sample import SMALL, hospital_now
-from tests.bounds import PATIENCE, in_time
+from tests.bounds import PATIENCE, in_time, until_found
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = """\
@@ -74,13 +74,6 @@ async def daemon(config: Path) -> AsyncIterator[tuple[Daemon, grpc.aio.Channel]]
     await running.stop()
 
 
-async def until(check: Any, seconds: float = PATIENCE) -> Any:
-    async with asyncio.timeout(seconds):
-        while not (found := await check()):
-            await asyncio.sleep(0.02)
-    return found
-
-
 async def test_it_answers_from_the_his(daemon: tuple[Daemon, grpc.aio.Channel]) -> None:
     _, channel = daemon
     catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
@@ -102,7 +95,7 @@ async def test_its_status_is_good(daemon: tuple[Daemon, grpc.aio.Channel]) -> No
         wanted = {"server", "store", "source:his", "watch:orders", "watch:schedules"}
         return status if wanted <= set(healths) and set(healths.values()) == {agent_pb2.HEALTH_OK} else None
 
-    status = await until(well)
+    status = await until_found(well)
     assert status.health == agent_pb2.HEALTH_OK
     info = await stub.GetInfo(agent_pb2.GetInfoRequest())
     assert info.mapping_revision
@@ -117,7 +110,7 @@ async def test_a_change_at_the_window_can_be_read(daemon: tuple[Daemon, grpc.aio
         status = await stub.GetStatus(agent_pb2.GetStatusRequest())
         return all(c.health == agent_pb2.HEALTH_OK for c in status.components if c.name.startswith("watch:"))
 
-    await until(watching)
+    await until_found(watching)
     window = load(SAMPLES["zebone"])().window(f"sqlite:///{config.parent / 'his.db'}")
     schedules = await catalog_pb2_grpc.CatalogServiceStub(channel).ListSchedules(_coming())
     open_one = next(item for item in schedules.schedules if item.state == 1)

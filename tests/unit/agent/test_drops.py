@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from his160.v1 import agent_pb2, event_pb2
@@ -19,7 +17,7 @@ from agent.metrics import exposition
 from his_db.document.problem import DocumentError
 from his_db.registry import SAMPLES, load
 from his_db.sample import SMALL, hospital_now
-from tests.bounds import PATIENCE
+from tests.bounds import until_found
 
 PACK = Path(__file__).resolve().parents[3] / "his_db" / "packs" / "zebone" / "mappings"
 CONFIG = """\
@@ -78,13 +76,6 @@ async def daemon(config: Path) -> AsyncIterator[Daemon]:
     await running.stop()
 
 
-async def until(check: Callable[[], Awaitable[Any]], seconds: float = PATIENCE) -> Any:
-    async with asyncio.timeout(seconds):
-        while not (found := await check()):
-            await asyncio.sleep(0.02)
-    return found
-
-
 async def cancelled(daemon: Daemon) -> list[str]:
     events = await daemon._outbox.read_after(0, 1000)
     return [event.order_no for event in events if event.kind == event_pb2.EVENT_KIND_CANCELLED]
@@ -94,7 +85,7 @@ async def test_a_dropped_file_through_the_agent(daemon: Daemon, config: Path) ->
     folder = config.parent / "in"
     (folder / "a.csv.tmp").write_bytes(TEXT.encode("gbk"))
     os.replace(folder / "a.csv.tmp", folder / "a.csv")
-    assert await until(lambda: cancelled(daemon)) == ["T1"]
+    assert await until_found(lambda: cancelled(daemon)) == ["T1"]
     (folder / "b.json").write_text("[1, 2", encoding="utf-8")
     (folder / "c.xml").write_text("<a><b></a>", encoding="utf-8")
 
@@ -103,7 +94,7 @@ async def test_a_dropped_file_through_the_agent(daemon: Daemon, config: Path) ->
         part = parts.get("drop:windows")
         return part is not None and part.health == agent_pb2.HEALTH_DEGRADED and "quarantine" in part.detail
 
-    await until(refused)
+    await until_found(refused)
     status = await daemon.board.snapshot()
     assert status.figures["drop_files:windows"] == 1
     assert status.figures["watch_events:window_file"] == 1
@@ -123,7 +114,7 @@ async def test_what_was_dropped_while_the_agent_was_down(config: Path) -> None:
     (folder / "a.csv").write_text(TEXT, encoding="utf-8")
     running = Daemon(load_settings(config, {}))
     await running.start()
-    assert await until(lambda: cancelled(running)) == ["T1"]
+    assert await until_found(lambda: cancelled(running)) == ["T1"]
     await running.stop()
 
 

@@ -23,7 +23,7 @@ from agent.status import ComponentState, Counts, StatusBoard, worst
 from agent.supervisor import Supervisor
 from sync.clock import utc_now
 from sync.store import StoreUnavailable, open_store
-from tests.bounds import PATIENCE
+from tests.bounds import PATIENCE, until
 
 OK, DEGRADED, DOWN = agent_pb2.HEALTH_OK, agent_pb2.HEALTH_DEGRADED, agent_pb2.HEALTH_DOWN
 
@@ -83,9 +83,7 @@ async def test_jobs_run_and_survive_failure(caplog: pytest.LogCaptureFixture) ->
     every = timedelta(milliseconds=20)
     jobs = Jobs([Job("sometimes", every, sometimes, first=timedelta(0))], board=states, figures=figures)
     jobs.start()
-    async with asyncio.timeout(PATIENCE):
-        while figures.value("job_runs:sometimes") < 2:
-            await asyncio.sleep(0.01)
+    await until(lambda: figures.value("job_runs:sometimes") >= 2)
     jobs.stop()
     jobs.stop()
     assert figures.value("job_failures:sometimes") == 1
@@ -101,16 +99,14 @@ async def test_a_slow_job_does_not_run_twice_at_once() -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.06)  # six times its rhythm: what is looked for is a run that begins meanwhile
         running -= 1
 
     figures = Figures()
     jobs = Jobs([Job("slow", timedelta(milliseconds=10), slow)], board=board(), figures=figures)
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     jobs.start()
-    async with asyncio.timeout(PATIENCE):
-        while figures.value("job_runs:slow") < 2:
-            await asyncio.sleep(0.01)
+    await until(lambda: figures.value("job_runs:slow") >= 2)
     jobs.stop()
     assert most == 1
 
@@ -293,9 +289,7 @@ async def test_the_first_signal_stops_and_the_second_ends() -> None:
             await requests.asked.wait()
         assert exits == []
         signal.raise_signal(signal.SIGINT)
-        async with asyncio.timeout(PATIENCE):
-            while not exits:
-                await asyncio.sleep(0.01)
+        await until(lambda: bool(exits))
         assert exits == [EXIT_AT_ONCE]
     assert signal.getsignal(signal.SIGTERM) == before
 

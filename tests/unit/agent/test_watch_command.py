@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from his160.v1 import agent_pb2, event_pb2
@@ -18,7 +16,7 @@ from his_db.registry import SAMPLES, load
 from his_db.sample import SMALL, WindowProgram, hospital_now
 from sync.clock import utc_now
 from sync.store import open_store
-from tests.bounds import PATIENCE
+from tests.bounds import until_found
 
 CONFIG = """\
 site.code = "440305001"
@@ -41,13 +39,6 @@ def config(tmp_path: Path) -> Path:
 
 async def his160(config: Path, *arguments: str) -> int:
     return await asyncio.to_thread(cli.run, ["watch", *arguments, "--config", str(config)])
-
-
-async def until(check: Callable[[], Awaitable[Any]], seconds: float = PATIENCE) -> Any:
-    async with asyncio.timeout(seconds):
-        while not (found := await check()):
-            await asyncio.sleep(0.02)
-    return found
 
 
 async def orders(daemon: Daemon) -> agent_pb2.Component | None:
@@ -75,14 +66,14 @@ async def test_a_pause_holds_over_a_restart_and_nothing_is_lost(
     assert "orders" in capsys.readouterr().err
     daemon = Daemon(load_settings(config, {}))
     await daemon.start()
-    await until(lambda: is_watching(daemon))
+    await until_found(lambda: is_watching(daemon))
     assert await his160(config, "pause", "orders", "--note", "换库") == 0
 
     async def is_paused() -> bool:
         part = await orders(daemon)
         return part is not None and part.health == agent_pb2.HEALTH_DEGRADED and "换库" in part.detail
 
-    await until(is_paused)
+    await until_found(is_paused)
     text = exposition(await daemon.board.snapshot(), {}).decode()
     assert 'his160_watch_paused{stream="orders"} 1.0' in text
     assert 'his160_watch_paused{stream="schedules"} 0.0' in text
@@ -91,13 +82,13 @@ async def test_a_pause_holds_over_a_restart_and_nothing_is_lost(
 
     daemon = Daemon(load_settings(config, {}))
     await daemon.start()
-    await until(is_paused)
+    await until_found(is_paused)
     assert await his160(config, "reseed", "orders") == 0
     assert "恢复后重建" in capsys.readouterr().out
     assert await cancellations(daemon) == []
     assert await his160(config, "resume", "orders") == 0
-    assert await until(lambda: cancellations(daemon)) == [first.platform_order_no]
-    await until(lambda: is_watching(daemon))
+    assert await until_found(lambda: cancellations(daemon)) == [first.platform_order_no]
+    await until_found(lambda: is_watching(daemon))
 
     await asyncio.to_thread(window.cancel_booking, second.his_id, operator="0931")
     capsys.readouterr()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -22,7 +22,7 @@ from agent.link.relay_link import RelayLink, RelayLinks
 from agent.link.session import SessionSettings
 from agent.sandbox.server import Sandbox, SandboxSettings
 from his_db.proxy import ProxySettings
-from tests.bounds import PATIENCE
+from tests.bounds import PATIENCE, until
 
 SITE = "440305001"
 PREFIX = "/his160.v1.TestService/"
@@ -171,13 +171,6 @@ async def first(answers: AsyncGenerator[bytes, None]) -> bytes:
         whole = [answer async for answer in answers]
     assert len(whole) == 1
     return whole[0]
-
-
-async def until(condition: Callable[[], bool], limit: float = PATIENCE) -> None:
-    """Let the loop turn until the condition holds."""
-    async with asyncio.timeout(limit):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def event(number: int, site: str = SITE) -> event_pb2.Event:

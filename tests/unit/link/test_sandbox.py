@@ -25,8 +25,8 @@ from agent.sandbox.attached import AttachedAgent
 from agent.sandbox.client import CallFailed, SandboxClient
 from agent.sandbox.command import main
 from agent.sandbox.server import CannotListen, NotLoopback, Sandbox, require_loopback
-from tests.bounds import PATIENCE
-from tests.unit.link.bench import PREFIX, SITE, Bench, event, until
+from tests.bounds import PATIENCE, until
+from tests.unit.link.bench import PREFIX, SITE, Bench, event
 
 HERE = Path(__file__).parents[3]
 

@@ -25,6 +25,7 @@ from sync.command import CommandExecutor
 from sync.commands import COMMANDS
 from sync.store import CommandState, Store, StoreUnavailable
 from sync.stores.sqlite import SqliteStore
+from tests.bounds import until
 from tests.unit.sync.bench import (
     BOOK,
     CANCEL,
@@ -131,7 +132,7 @@ async def test_a_reused_request_id_is_refused(run: CommandExecutor, his: MemoryH
         assert error.reason == reason_pb2.REASON_REQUEST_ID_REUSED
     his.gate = asyncio.Event()
     running = asyncio.create_task(run.execute(BOOK, book("T2", "r2")))
-    await asyncio.sleep(0.01)
+    await until(lambda: his.writes.count(BOOK) == 2)
     error = await refusal(run.execute(BOOK, book("T3", "r2")))
     assert error.reason == reason_pb2.REASON_REQUEST_ID_REUSED
     his.gate.set()
@@ -309,9 +310,8 @@ async def test_an_order_runs_one_command_at_a_time_orders_in_parallel(run: Comma
     his.gate = asyncio.Event()
     tasks = [asyncio.create_task(run.execute(BOOK, book(f"T{n}", f"r{n}"))) for n in range(5)]
     tasks.append(asyncio.create_task(run.execute(CANCEL, cancel("T0"))))
-    while len(his.writes) < 5:
-        await asyncio.sleep(0.001)
-    await asyncio.sleep(0.01)
+    await until(lambda: len(his.writes) == 5 and len(run._running) == 6)
+    await run.ledger.get("r0")  # behind whatever the sixth may have asked of the store
     assert his.writes == [BOOK] * 5
     assert await run.drain(timedelta(0)) == 6
     his.gate.set()
@@ -327,9 +327,9 @@ async def test_an_order_that_is_stuck_keeps_no_other_from_its_place(
     run = executor(his, store, clock, places=40)
     his.gate = asyncio.Event()
     first = asyncio.create_task(run.execute(BOOK, book("T0", "r0")))
-    await asyncio.sleep(0.01)
+    await until(lambda: his.writes == [BOOK])
     stuck = [asyncio.create_task(run.execute(BOOK, book("T0", f"r0-{n}"))) for n in range(100)]
-    await asyncio.sleep(0.01)
+    await until(lambda: sum(task.done() for task in stuck) == 100 - 15)
     assert len(run._running) == 16
     refused = [task for task in stuck if task.done()]
     assert len(refused) == 100 - 15
@@ -339,10 +339,9 @@ async def test_an_order_that_is_stuck_keeps_no_other_from_its_place(
         assert error.reason == reason_pb2.REASON_ORDER_BUSY
         assert error.retry_after is not None
     others = [asyncio.create_task(run.execute(LOCK, lock(f"T{n}", f"l{n}"))) for n in range(1, 24)]
-    until = asyncio.get_running_loop().time() + 5
-    while his.writes.count(LOCK) < 23 and asyncio.get_running_loop().time() < until:
-        await asyncio.sleep(0.01)
-    assert his.writes.count(LOCK) == 23  # every other order has come to the HIS while the first is stuck there
+    await until(
+        lambda: his.writes.count(LOCK) == 23
+    )  # every other order comes to the HIS while the first is stuck there
     his.gate.set()
     await asyncio.gather(first, *others)
     done = await asyncio.gather(*(task for task in stuck if task not in refused))
@@ -353,7 +352,7 @@ async def test_an_order_that_is_stuck_keeps_no_other_from_its_place(
 async def test_commands_of_an_order_run_in_the_order_of_asking(run: CommandExecutor, his: MemoryHis) -> None:
     his.gate = asyncio.Event()
     tasks = [asyncio.create_task(run.execute(LOCK, lock(request_id=f"l{n}", slot=f"S{n}"))) for n in range(8)]
-    await asyncio.sleep(0.02)
+    await until(lambda: len(run._running) == 8)
     his.gate.set()
     held: list[str] = []
     answers = await asyncio.gather(*tasks)
@@ -454,10 +453,9 @@ async def test_holds_are_held_anew(run: CommandExecutor, his: MemoryHis, clock: 
 async def test_a_caller_that_goes_away_loses_nothing(run: CommandExecutor, his: MemoryHis) -> None:
     his.gate = asyncio.Event()
     caller = asyncio.create_task(run.execute(BOOK, book()))
-    while not his.writes:
-        await asyncio.sleep(0.001)
+    await until(lambda: his.writes == [BOOK])
     waiting = asyncio.create_task(run.execute(CANCEL, cancel()))
-    await asyncio.sleep(0.01)
+    await until(lambda: len(run._running) == 2)
     for task in (caller, waiting):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -584,7 +582,7 @@ async def test_a_name_that_does_not_fit_the_document(run: CommandExecutor, his: 
 async def test_recover_comes_first(run: CommandExecutor, his: MemoryHis) -> None:
     his.gate = asyncio.Event()
     task = asyncio.create_task(run.execute(BOOK, book()))
-    await asyncio.sleep(0.01)
+    await until(lambda: his.writes == [BOOK])
     with pytest.raises(RuntimeError):
         await run.recover()
     his.gate.set()
