@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Literal, Protocol, TypeVar
 
+from his_db.engine import Fault
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -42,6 +44,15 @@ class CallError(Exception):
 
 class ReadOnlyError(CallError):
     """A read session was given a statement that writes (classified READ_ONLY), where the server itself has none."""
+
+
+def fault_of_ours(error: BaseException) -> Fault | None:
+    """Of what our own code raises before a driver says anything; None: ask the driver's error."""
+    if isinstance(error, ReadOnlyError):
+        return Fault.READ_ONLY
+    if isinstance(error, CallError):
+        return Fault.SCHEMA
+    return Fault.DATA if isinstance(error, UnicodeError) else None
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from his_db.bound_sql import BoundSql, bind_places
 from his_db.connect_deadline import connect_within
 from his_db.dm_errors import fault_of, number_of, sentence_of, words_of
 from his_db.engine import Fault, ParameterKind, ProcedurePlan, ProcedureResult, Rows, SourceSettings
-from his_db.held_connection import HANG_MARGIN, CallError, Compiled, HangGuard, ReadOnlyError
+from his_db.held_connection import HANG_MARGIN, CallError, Compiled, HangGuard, fault_of_ours
 from his_db.odbc_session import Batch, Manners, OdbcSession
 from his_db.oracle_call import call_for
 
@@ -137,12 +137,8 @@ class DmEngine:
 
     def classify(self, error: BaseException, *, sent: bool) -> Fault:
         """See the port."""
-        if isinstance(error, ReadOnlyError):
-            return Fault.READ_ONLY
-        if isinstance(error, CallError):
-            return Fault.SCHEMA
-        if isinstance(error, UnicodeError):
-            return Fault.DATA
+        if (ours := fault_of_ours(error)) is not None:
+            return ours
         if not isinstance(error, (self._module.Error, OSError)):
             return Fault.OTHER
         if not sent:

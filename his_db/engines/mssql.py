@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from his_db.bound_sql import BoundSql, bind_places
 from his_db.engine import Fault, ProcedurePlan, SourceSettings
-from his_db.held_connection import HANG_MARGIN, CallError, Compiled, HangGuard, ReadOnlyError
+from his_db.held_connection import HANG_MARGIN, CallError, Compiled, HangGuard, fault_of_ours
 from his_db.mssql_call import batch_for
 from his_db.mssql_errors import REMEDIES, fault_of, object_in, raised, told
 from his_db.odbc_session import SILENT_STATES, Batch, Manners, OdbcSession
@@ -131,12 +131,8 @@ class MssqlEngine:
 
     def classify(self, error: BaseException, *, sent: bool) -> Fault:
         """See the port."""
-        if isinstance(error, ReadOnlyError):
-            return Fault.READ_ONLY
-        if isinstance(error, CallError):
-            return Fault.SCHEMA
-        if isinstance(error, UnicodeError):
-            return Fault.DATA
+        if (ours := fault_of_ours(error)) is not None:
+            return ours
         if not isinstance(error, (self._module.Error, OSError)):
             return Fault.OTHER
         if not sent:

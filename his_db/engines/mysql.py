@@ -30,6 +30,7 @@ from his_db.held_connection import (
     ReadOnlyError,
     Statement,
     compile_statement,
+    fault_of_ours,
 )
 from his_db.mysql_call import Call, call_for
 from his_db.mysql_errors import NUMBERS, OWN_NUMBERS, SIGNAL, object_in
@@ -381,12 +382,8 @@ class MysqlEngine:
 
     def classify(self, error: BaseException, *, sent: bool) -> Fault:
         """See the port."""
-        if isinstance(error, ReadOnlyError):
-            return Fault.READ_ONLY
-        if isinstance(error, CallError):
-            return Fault.SCHEMA
-        if isinstance(error, UnicodeError):
-            return Fault.DATA
+        if (ours := fault_of_ours(error)) is not None:
+            return ours
         if isinstance(error, OSError):
             return Fault.LOST if sent else Fault.CONNECT
         if not isinstance(error, pymysql.Error):

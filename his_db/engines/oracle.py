@@ -18,7 +18,7 @@ import oracledb
 from his_db.bound_sql import BoundSql, bind_numbers, reads_only
 from his_db.connect_deadline import connect_within
 from his_db.engine import Fault, ProcedurePlan, ProcedureResult, Rows, SourceSettings
-from his_db.held_connection import CallError, Compiled, ReadOnlyError
+from his_db.held_connection import CallError, Compiled, ReadOnlyError, fault_of_ours
 from his_db.oracle_call import Bind, Call, call_for
 from his_db.oracle_errors import fault_of, login_text, object_in, raised, text_of
 
@@ -220,12 +220,8 @@ class OracleEngine:
 
     def classify(self, error: BaseException, *, sent: bool) -> Fault:
         """See the port."""
-        if isinstance(error, ReadOnlyError):
-            return Fault.READ_ONLY
-        if isinstance(error, CallError):
-            return Fault.SCHEMA
-        if isinstance(error, UnicodeError):
-            return Fault.DATA
+        if (ours := fault_of_ours(error)) is not None:
+            return ours
         if isinstance(error, OSError):
             return Fault.LOST if sent else Fault.CONNECT
         if not isinstance(error, oracledb.Error):

@@ -12,7 +12,7 @@ from his_db.samples.neusoft_money import card_no, fill_orders, schema_id
 from his_db.samples.neusoft_window import NeusoftWindow
 from his_db.samples.people import PatientSeed
 from his_db.samples.population import FEE_ITEMS, LEVELS, SESSIONS, ScheduleSeed, World, build_world
-from his_db.samples.tables import bulk, changed, open_engine, sql_file, yuan
+from his_db.samples.tables import bulk, changed, open_engine, postgresql_made, sql_file, yuan
 
 LEVEL_CODES = {"normal": "1", "emergency": "2", "expert": "3", "special": "4"}
 _TITLE_CODES = {1: "4", 2: "3", 3: "2", 4: "1"}
@@ -38,30 +38,14 @@ class NeusoftSample:
     ) -> SampleSummary:
         """Drops both schemas and makes them anew, in one transaction."""
         world = build_world(today, size, seed)
-        engine = open_engine(url)
-        try:
-            with engine.begin() as connection:
-                connection.exec_driver_sql("DROP SCHEMA IF EXISTS pkg_160, neuhis CASCADE")
-                _script(connection, sql_file("neusoft", "postgresql/schema.sql"))
-                _script(connection, sql_file("neusoft", "postgresql/procedures.sql"))
-                summary = fill(connection, world, (today - clock().date()).days)
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql("ANALYZE")
-        finally:
-            engine.dispose()
-        return summary
+        scripts = [sql_file("neusoft", f"postgresql/{name}.sql") for name in ("schema", "procedures")]
+        with postgresql_made(url, "pkg_160, neuhis", scripts) as connection:
+            return fill(connection, world, (today - clock().date()).days)
 
     def window(self, url: str, *, clock: Clock = hospital_now) -> CashierWindow:
         """The window program on that database. Its times are the database's own (`pkg_160.f_now`): `clock` is not
         used."""
         return NeusoftWindow(open_engine(url))
-
-
-def _script(connection: Connection, script: str) -> None:
-    """Runs a file of many statements at once (psycopg's simple protocol: no parameters)."""
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    driver.execute(script)
 
 
 def fill(connection: Connection | Desk, world: World, shift: int) -> SampleSummary:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -28,6 +29,24 @@ def open_engine(url: str) -> Engine:
     """An engine for `url`: SQLite waits ten seconds for another writer, PostgreSQL does not compile short queries."""
     arguments: dict[str, object] = {"timeout": 10} if url.startswith("sqlite") else {"options": "-c jit=off"}
     return create_engine(url, connect_args=arguments)
+
+
+@contextmanager
+def postgresql_made(url: str, schemas: str, scripts: Iterable[str]) -> Iterator[Connection]:
+    """Drops the schemas, runs the scripts, and lets the block fill the tables, all in one transaction; then ANALYZE."""
+    engine = open_engine(url)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {schemas} CASCADE")
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            for script in scripts:
+                driver.execute(script)  # many statements at once: psycopg's simple protocol, no parameters
+            yield connection
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("ANALYZE")
+    finally:
+        engine.dispose()
 
 
 def bulk(connection: Connection | Desk, table: str, columns: str, rows: Iterable[Sequence[object]]) -> int:

@@ -10,7 +10,7 @@ from his_db.sample import FULL, CashierWindow, Clock, SampleSize, SampleSummary,
 from his_db.samples.desk import Desk
 from his_db.samples.people import PatientSeed
 from his_db.samples.population import FEE_ITEMS, LEVELS, SESSIONS, ScheduleSeed, World, build_world
-from his_db.samples.tables import bulk, changed, open_engine, sql_file, stamp16, yuan
+from his_db.samples.tables import bulk, changed, open_engine, postgresql_made, sql_file, stamp16, yuan
 from his_db.samples.winning_money import fill_orders
 from his_db.samples.winning_window import WinningWindow
 
@@ -34,30 +34,14 @@ class WinningSample:
     ) -> SampleSummary:
         """Drops the schema `his` and makes it anew, in one transaction."""
         world = build_world(today, size, seed)
-        engine = open_engine(url)
-        try:
-            with engine.begin() as connection:
-                connection.exec_driver_sql("DROP SCHEMA IF EXISTS his CASCADE")
-                _script(connection, sql_file("winning", "schema.sql"))
-                _script(connection, sql_file("winning", "procedures.sql"))
-                summary = fill(connection, world, (today - clock().date()).days)
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql("ANALYZE")
-        finally:
-            engine.dispose()
-        return summary
+        scripts = [sql_file("winning", f"{name}.sql") for name in ("schema", "procedures")]
+        with postgresql_made(url, "his", scripts) as connection:
+            return fill(connection, world, (today - clock().date()).days)
 
     def window(self, url: str, *, clock: Clock = hospital_now) -> CashierWindow:
         """The window program on that database. Its times are the database's own (`his.fn_dqsj`), so `clock` is not
         used."""
         return WinningWindow(open_engine(url))
-
-
-def _script(connection: Connection, script: str) -> None:
-    """Runs a file of many statements at once (psycopg's simple protocol: no parameters)."""
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    driver.execute(script)
 
 
 def fill(connection: Connection | Desk, world: World, shift: int) -> SampleSummary:

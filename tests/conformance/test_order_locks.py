@@ -92,7 +92,7 @@ async def test_a_key_belongs_to_one_agent(stores: tuple[Store, Store]) -> None:
             assert await one.confirm()
             assert await other.confirm()
         waiting = asyncio.create_task(_enter(other, ["order:T1"]))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # time in which it would have had the key
         assert not waiting.done()
     await asyncio.wait_for(waiting, PATIENCE)
 
