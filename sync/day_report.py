@@ -86,6 +86,7 @@ class Finding(enum.Enum):
 
 
 SAME: Final = "一致"
+_MONEY_STAYS: Final = "停诊未退款：请退号退费（名单见 R8）"
 _FAULTS: Final = {Fault.STATE: Finding.STATE, Fault.PAID: Finding.PAID, Fault.REFUNDED: Finding.REFUNDED}
 
 
@@ -102,6 +103,14 @@ class Compared:
     def difference_fen(self) -> int:
         """What the HIS kept more than 160 believes."""
         return _net(self.his) - _net(self.platform.appointment if self.platform else None)
+
+    @property
+    def advice(self) -> str:
+        """What to do; empty: nothing. Books that agree may agree about money that has to go back."""
+        told = [finding.advice for finding in self.findings]
+        if self.his is not None and self.his.state == common_pb2.APPOINTMENT_STATE_SUSPENDED and _net(self.his) > 0:
+            told.append(_MONEY_STAYS)
+        return "；".join(told)
 
 
 def compared(order_no: str, platform: PlatformOrder | None, his: common_pb2.Appointment | None) -> Compared:
@@ -234,7 +243,7 @@ def _row(day: date, item: Compared, zone: ZoneInfo) -> bytes:
             *(_fen(side, name) for name in ("paid_fen", "refunded_fen") for side in (told, item.his)),
             number_value(item.difference_fen),
             _text("" if moment is None else f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S}"),
-            _text("；".join(finding.advice for finding in item.findings)),
+            _text(item.advice),
         )
     )
 

@@ -74,6 +74,23 @@ def test_one_order(
     assert found.difference_fen == fen
 
 
+@pytest.mark.parametrize(
+    ("state", "paid", "refunded", "is_told"),
+    [
+        (S.APPOINTMENT_STATE_SUSPENDED, 2500, 0, True),
+        (S.APPOINTMENT_STATE_SUSPENDED, 2500, 2500, False),
+        (S.APPOINTMENT_STATE_SUSPENDED, 0, 0, False),
+        (S.APPOINTMENT_STATE_PAID, 2500, 0, False),
+    ],
+)
+def test_money_of_a_suspended_session_is_told_though_the_books_agree(
+    state: Any, paid: int, refunded: int, is_told: bool
+) -> None:
+    found = compared("T1", told(order(state, paid, refunded)), order(state, paid, refunded))
+    assert found.findings == ()
+    assert found.advice == ("停诊未退款：请退号退费（名单见 R8）" if is_told else "")
+
+
 @pytest.fixture(scope="module")
 def generation() -> Generation:
     return compile_generation(load_mapping_set(PACK, sources={"his": "sqlite"}, timezone=str(ZONE)))
