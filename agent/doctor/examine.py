@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.doctor.check import Check, Context
-from agent.doctor.finding import Findings
+from agent.doctor.finding import Finding, Findings
 from agent.doctor.registry import load
 from agent.log import frames
 from his_db.document.problem import Severity
@@ -17,6 +17,7 @@ from his_db.document.problem import Severity
 EXIT_OK: Final = 0
 EXIT_FINDINGS: Final = 1
 EXIT_CONFIG: Final = 78
+_NO_SOURCE: Final = "H500"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,18 @@ def examine(context: Context, areas: Sequence[str], told: Callable[[Examined], N
     found: list[Examined] = []
     for one in running:
         result = one.result()
-        result.findings.found[:] = [finding for finding in result.findings.found if finding not in seen]
-        seen.update(result.findings.found)
+        result.findings.found[:] = [finding for finding in result.findings.found if _essence(finding) not in seen]
+        seen.update(map(_essence, result.findings.found))
         found.append(result)
         if told is not None:
             told(result)
     return found
+
+
+def _essence(finding: Finding) -> object:
+    """What makes findings the same. A source that cannot be used is one finding, whoever met it and whatever its driver
+    said at that moment."""
+    return (finding.code, finding.where) if finding.code == _NO_SOURCE else finding
 
 
 def exit_code(results: Sequence[Examined]) -> int:

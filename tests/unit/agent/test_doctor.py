@@ -115,6 +115,28 @@ def test_every_code_of_the_doctor_is_explained_to_people() -> None:
 # -- checks are bounded and alone ----------------------------------------------------------------------------
 
 
+def test_a_source_that_cannot_be_used_is_told_once(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two areas log in; on a busy machine the driver has other words for the second."""
+
+    def check(where: str, code: str, words: str) -> Check:
+        def act(_: Context) -> Findings:
+            found = Findings()
+            found.wrong(code, where, f"连不上：{words}", words, "请检查", "look")
+            return found
+
+        return Check(words, act)
+
+    his, other = "[source.his]", "[source.lis]"
+    scripted = {
+        "sources": lambda _: [check(his, "H500", "refused"), check(other, "H500", "refused")],
+        "mappings": lambda _: [check(his, "H500", "timed out"), check(his, "H501", "one"), check(his, "H501", "two")],
+    }
+    monkeypatch.setattr(examining, "load", scripted.__getitem__)
+    found = patient.look(*scripted).found
+    assert [(each.where, each.en) for each in found if each.code == "H500"] == [(his, "refused"), (other, "refused")]
+    assert [each.en for each in found if each.code == "H501"] == ["one", "two"]
+
+
 def test_a_check_that_hangs_or_fails_stops_no_other(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     forever = threading.Event()
 
