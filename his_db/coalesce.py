@@ -8,15 +8,20 @@ Who may share what (docs/decisions/0009):
 A crowd that asks the same (放号) is answered in steps: a statement is followed by an identical one only after STEP, or
 as soon as as many callers wait for it as there lately were at once, for then nobody else is to come. One caller after
 the other is never kept waiting, and nobody longer than a step.
+
+While somebody books, a crowd that looks at this and that has to leave him the machine: then no statement of the source
+is followed by an identical one before its step is over, whoever waits for it. Those steps differ in length, half a STEP
+to a whole one: else all who look would be answered in one moment, and he would have to wait behind them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -29,6 +34,7 @@ from his_db.errors import DeadlinePassed
 _CACHED: Final = 512  # answers at most
 _CACHED_BYTES: Final = 256 * 1024  # of one answer
 STEP: Final = 0.3  # seconds between the begins of identical statements while a crowd asks
+_MANY: Final = 8  # who browse a source at once, from which on those who write there come first
 _LATELY: Final = 1.0  # seconds, at most twice that: how long a crowd is remembered
 _DEMANDS: Final = 512  # requests remembered at most
 
@@ -43,6 +49,8 @@ class Read:
     loose: bool
     keep: timedelta | None
     """How long an answer may be used again, from the begin of its read; None: not at all."""
+    browses: bool = False
+    """It looks at what there is (排班, 号源), as crowds do; a look that belongs to a command does not."""
 
     @property
     def key(self) -> tuple[int, bytes]:
@@ -51,7 +59,7 @@ class Read:
 
 @dataclass(slots=True, eq=False)
 class _Demand:
-    """How many callers ask the same at once: ``now``, at most in this second (``peak``) and in the one before it."""
+    """How many callers ask at once: ``now``, at most in this second (``peak``) and in the one before it."""
 
     since: float
     now: int = 0
@@ -72,6 +80,23 @@ class _Demand:
 
 
 @dataclass(slots=True, eq=False)
+class _Source:
+    """What goes on at one source: those who browse there, whatever they ask, and its writes.
+
+    ``epoch``: writes that have ended; ``writing``: those under way; ``wrote_at``: when the last one ended.
+    """
+
+    readers: _Demand
+    epoch: int = 0
+    writing: int = 0
+    wrote_at: float = -STEP
+
+    def gives_way(self, clock: float) -> bool:
+        """Whether those who browse are so many that they leave the machine to those who write."""
+        return (self.writing > 0 or clock - self.wrote_at < STEP) and self.readers.lately >= _MANY
+
+
+@dataclass(slots=True, eq=False)
 class _Flight:
     read: Read
     epoch: int
@@ -83,6 +108,8 @@ class _Flight:
     joined: int = 0
     complete: asyncio.Event | None = None
     """Set when all who can be expected wait; None when it does not wait for them."""
+    gives_way: bool = False
+    """It waits for its step whoever waits for it."""
 
     def begin(self) -> None:
         """From the lane's thread, before the first statement."""
@@ -102,13 +129,16 @@ Work = Callable[[Callable[[], None]], Coroutine[Any, Any, Message]]
 
 
 class Coalescer:
-    """For one event loop. ``clock`` as ``time.monotonic``, the clock of deadlines."""
+    """For one event loop. ``clock`` as ``time.monotonic``, the clock of deadlines; ``chance`` as ``random.random``."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, chance: Callable[[], float] = random.random
+    ) -> None:
         self._clock = clock
+        self._chance = chance
         self._flights: dict[tuple[int, bytes], _Flight] = {}
         self._cache: dict[tuple[int, bytes], _Cached] = {}
-        self._epochs: defaultdict[str, int] = defaultdict(int)
+        self._sources: defaultdict[str, _Source] = defaultdict(lambda: _Source(_Demand(self._clock())))
         self._deadlines: Deadlines[asyncio.Future[None]] | None = None
         self._demands: dict[tuple[int, bytes], _Demand] = {}
         self.coalesced = 0
@@ -120,23 +150,33 @@ class Coalescer:
         if cached is not None:
             self.cached += 1
             return _copy(cached)
-        demand = self._demand(read)
-        demand.enter(self._clock())
+        demands = [self._demand(read), *([self._sources[read.source].readers] if read.browses else [])]
+        for demand in demands:
+            demand.enter(self._clock())
         try:
             flight = self._flights.get(read.key)
             if flight is not None and self._may_join(read, flight):
                 self.coalesced += 1
             else:
-                flight = self._start(read, work, demand)
+                flight = self._start(read, work, demands[0])
             flight.joined += 1
             answer = await self._wait(flight, deadline)
         finally:
-            demand.now -= 1
+            for demand in demands:
+                demand.now -= 1
         return answer if flight.joined == 1 and read.keep is None else _copy(answer)
 
-    def wrote(self, source: str) -> None:
-        """A write to the source has ended, however: what was read before may be wrong now."""
-        self._epochs[source] += 1
+    @contextmanager
+    def writing(self, source: str) -> Iterator[None]:
+        """A write to the source runs. When it has ended, however, what was read before may be wrong."""
+        found = self._sources[source]
+        found.writing += 1
+        try:
+            yield
+        finally:
+            found.writing -= 1
+            found.wrote_at = self._clock()
+            found.epoch += 1
 
     def forget(self) -> None:
         """Other mappings run from now on: no answer of the old ones is used again."""
@@ -145,16 +185,20 @@ class Coalescer:
     def _may_join(self, read: Read, flight: _Flight) -> bool:
         if flight.task is None or flight.task.done():
             return False
-        return not flight.begun or (read.loose and flight.epoch == self._epochs[read.source])
+        return not flight.begun or (read.loose and flight.epoch == self._sources[read.source].epoch)
 
     def _start(self, read: Read, work: Work, demand: _Demand) -> _Flight:
-        flight = _Flight(read, self._epochs[read.source], self._clock(), demand)
-        left = demand.begun_at + STEP - self._clock()
-        if left > 0 and demand.lately > 1:
+        now, source = self._clock(), self._sources[read.source]
+        flight = _Flight(read, source.epoch, now, demand)
+        gives_way = read.browses and source.gives_way(now)
+        step = STEP * (1 - self._chance() / 2) if gives_way else STEP
+        left = demand.begun_at + step - now
+        if left > 0 and (gives_way or demand.lately > 1):
             flight.complete = asyncio.Event()
+            flight.gives_way = gives_way
             flight.task = asyncio.create_task(self._in_step(flight, work, left), name="his160 read")
         else:
-            demand.begun_at = self._clock()
+            demand.begun_at = now
             flight.task = asyncio.create_task(work(flight.begin), name="his160 read")
         self._flights[read.key] = flight
         flight.task.add_done_callback(lambda task: self._ended(flight, task))
@@ -166,7 +210,7 @@ class Coalescer:
         with suppress(TimeoutError):
             async with asyncio.timeout(left):
                 await flight.complete.wait()
-        flight.epoch, flight.made_at = self._epochs[flight.read.source], self._clock()
+        flight.epoch, flight.made_at = self._sources[flight.read.source].epoch, self._clock()
         flight.demand.begun_at = flight.made_at
         return await work(flight.begin)
 
@@ -205,7 +249,7 @@ class Coalescer:
                 self._deadlines = Deadlines(loop, _pass)
             leave = self._deadlines.enter(waiter, deadline, now=self._clock())
         flight.waiters.add(waiter)
-        if flight.complete is not None and len(flight.waiters) >= flight.demand.lately:
+        if flight.complete is not None and not flight.gives_way and len(flight.waiters) >= flight.demand.lately:
             flight.complete.set()
         try:
             await waiter
@@ -226,7 +270,7 @@ class Coalescer:
         if not read.loose or read.keep is None:
             return None
         found = self._cache.get(read.key)
-        if found is None or found.until <= self._clock() or found.epoch != self._epochs[read.source]:
+        if found is None or found.until <= self._clock() or found.epoch != self._sources[read.source].epoch:
             return None
         return found.answer
 

@@ -115,11 +115,8 @@ class GuardedHis:
         if compiled is None:
             return await self._his.write(operation, request, key=key, deadline=deadline)
         self._degradation.enter(compiled)
-        try:
-            with self._use, self._watched(compiled):
-                return await self._his.write(operation, request, key=key, deadline=deadline)
-        finally:
-            self._coalescer.wrote(compiled.source)
+        with self._coalescer.writing(compiled.source), self._use, self._watched(compiled):
+            return await self._his.write(operation, request, key=key, deadline=deadline)
 
     def maps(self, operation: str) -> bool:
         """`HisAccess.maps`."""
@@ -228,4 +225,4 @@ def _read(compiled: CompiledOperation, request: Message) -> Read:
     realtime = has_choice and bool(getattr(request, "realtime"))  # noqa: B009 - not every request has the field
     loose = not realtime and (has_choice or compiled.cache is not None)
     content = request.SerializeToString(deterministic=True)
-    return Read(compiled, content, compiled.source, loose, compiled.cache if loose else None)
+    return Read(compiled, content, compiled.source, loose, compiled.cache if loose else None, browses=has_choice)

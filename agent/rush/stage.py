@@ -13,7 +13,7 @@ from google.type import date_pb2
 from his160.v1 import catalog_pb2, common_pb2
 
 from agent.demo.hospital import Hospital, create_hospital
-from agent.demo.site import Site
+from agent.demo.site import Site, SiteOptions
 from agent.rush.books import LIVE
 from his_db.sample import OrderRow, WindowProgram, hospital_now
 
@@ -21,6 +21,7 @@ _CASHIER: Final = "0931"
 _WHY: Final = "放号演练"
 _ENOUGH: Final = 1_000_000
 _PAGE: Final = 1000
+_NO_REPORTS: Final = "[report]\nenabled = false"  # those of yesterday would be read once, in the middle of a round
 
 Day: TypeAlias = tuple[datetime.date, str]
 
@@ -103,7 +104,7 @@ def stage(kind: str, folder: Path, *, small: bool = False, url: str = "") -> Ite
         stack.callback(hospital.remove)
         window = hospital.window()
         stack.callback(window.close)
-        site = stack.enter_context(Site(folder, hospital))
+        site = stack.enter_context(Site(folder, hospital, options=SiteOptions(more=_NO_REPORTS)))
         site.start()
         coming = _coming(site)
         free = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -288,6 +288,53 @@ async def test_a_crowd_is_answered_in_steps() -> None:
     assert (await late[0]).next_page_token == "8"
     clock.now += 5
     assert await alone() == "9"  # the crowd is forgotten
+
+
+async def test_a_crowd_that_browses_leaves_the_machine_to_who_books() -> None:
+    """While there are writes, many who look at one thing or another get one statement of each in a step; few do not,
+    nor does a look that belongs to a command, nor anybody when nobody books."""
+    clock = Clock()
+    shared = Coalescer(clock=clock, chance=lambda: 0.5)
+    begun: list[bytes] = []
+
+    async def ask(name: bytes, *, browses: bool = True) -> None:
+        async def work(begin: Callable[[], None]) -> catalog_pb2.ListSlotsResponse:
+            begin()
+            begun.append(name)
+            return catalog_pb2.ListSlotsResponse()
+
+        await shared.share(Read("mapping", name, "his", loose=False, keep=None, browses=browses), work, deadline=None)
+
+    async def rounds(crowd: Sequence[bytes], *, browses: bool = True) -> int:
+        """How many statements there are for two rounds of the crowd, the second one just after the first."""
+        begun.clear()
+        clock.now += 10
+        await asyncio.gather(*(ask(name, browses=browses) for name in crowd))
+        clock.now += 0.01
+        again = [asyncio.ensure_future(ask(name, browses=browses)) for name in crowd]
+        await settled()
+        found = len(begun)
+        await asyncio.gather(*again)  # nobody waits longer than the rest of a step
+        return found
+
+    crowd = [b"%d" % number for number in range(8)]
+    assert await rounds(crowd) == 16
+    with shared.writing("other"):
+        assert await rounds(crowd) == 16
+    with shared.writing("his"):
+        assert await rounds(crowd) == 8
+        assert len(begun) == 16
+        assert await rounds(crowd[:7]) == 14
+        assert await rounds(crowd, browses=False) == 16
+        assert await rounds([b"0"] * 8) == 1  # all of them wait for it, and it has its time all the same
+        assert len(begun) == 2
+    begun.clear()
+    again = [asyncio.ensure_future(ask(name)) for name in [b"0"] * 8]
+    await settled()
+    assert begun == []  # the last write has ended, and the next may come
+    await asyncio.gather(*again)
+    assert begun == [b"0"]
+    assert await rounds(crowd) == 16
 
 
 async def settled() -> None:
