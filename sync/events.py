@@ -56,12 +56,13 @@ class Source:
 
 
 class Made(NamedTuple):
-    """An event that a change makes. ``rest``: pieces of its bytes, those behind the subject."""
+    """An event that a change makes. ``origin``: None, the ledger must tell. ``rest``: pieces of its bytes, those behind
+    the subject."""
 
     event_id: str
     lane: str
     kind: event_pb2.EventKind.ValueType
-    origin: event_pb2.Origin.ValueType
+    origin: event_pb2.Origin.ValueType | None
     subject: common_pb2.Subject.ValueType
     rest: tuple[bytes, ...]
 
@@ -84,7 +85,7 @@ class EventMaker:
         self._middles: dict[tuple[int, int, int], bytes] = {}
         self._hashed = b"".join(map(_counted, (source.site, source.stream)))
 
-    def made_of(self, transaction: Transaction, change: Change) -> Made | None:
+    def made_of(self, change: Change) -> Made | None:
         """The event that a change makes; None when no rule fits, or 160 knows nothing of the order."""
         before, after = change.before, change.after
         fact = self._fact(before, after)
@@ -101,7 +102,7 @@ class EventMaker:
                 return None
             subject, (head_before, head_after) = common_pb2.SUBJECT_APPOINTMENT, _APPOINTMENT
             current = latest if after is not None else None
-            origin = _order_origin(transaction, self._operators, earlier, current, change.since or _BEGINNING)
+            origin = _order_origin(self._operators, earlier, current)
             appointment_id, schedule_id = latest.appointment_id, latest.schedule_id
         else:
             assert isinstance(latest, common_pb2.Schedule)
@@ -125,6 +126,11 @@ class EventMaker:
         )
         lane = lane_named(order_no, appointment_id, schedule_id, event_id)
         return Made(event_id, lane, kind, origin, subject, rest)
+
+    @staticmethod
+    def origin_of(transaction: Transaction, change: Change, made: Made) -> event_pb2.Origin.ValueType:
+        """Who caused the change: as it was made, or as the ledger has it."""
+        return _origin_by_ledger(transaction, change) if made.origin is None else made.origin
 
     def payload(self, made: Made, origin: event_pb2.Origin.ValueType) -> bytes:
         """The event serialised, fields in their order: what protobuf writes of it when asked to be deterministic."""
@@ -168,8 +174,10 @@ def event_of(
 ) -> event_pb2.Event | None:
     """The event that one change makes; None when no rule fits, or 160 knows nothing of the order."""
     maker = EventMaker(source, watch, now)
-    made = maker.made_of(transaction, change)
-    return None if made is None else event_pb2.Event.FromString(maker.payload(made, made.origin))
+    made = maker.made_of(change)
+    if made is None:
+        return None
+    return event_pb2.Event.FromString(maker.payload(made, maker.origin_of(transaction, change, made)))
 
 
 def is_strange(change: Change) -> bool:
@@ -198,21 +206,16 @@ def _vanished(before: Message | None) -> event_pb2.EventKind.ValueType | None:
 
 
 def _order_origin(
-    transaction: Transaction,
-    operators: Collection[str],
-    before: common_pb2.Appointment | None,
-    after: common_pb2.Appointment | None,
-    since: datetime,
-) -> event_pb2.Origin.ValueType:
-    """Who caused the change of an order.
+    operators: Collection[str], before: common_pb2.Appointment | None, after: common_pb2.Appointment | None
+) -> event_pb2.Origin.ValueType | None:
+    """Who caused the change of an order; None: the ledger must tell.
 
     The row's operator decides, when the change put it there. An operator of the platform that stood there before proves
     nothing (windows that cancel without a 工号), so then the ledger must account for the change. In doubt it
     is ON_SITE: one event too many is harmless, a lost cancellation is not.
     """
-    if after is None:  # nobody stands on a row that is gone: the ledger alone can tell
-        is_ours = before is not None and explains_end(transaction, before, since)
-        return event_pb2.ORIGIN_PLATFORM if is_ours else event_pb2.ORIGIN_ON_SITE
+    if after is None:  # nobody stands on a row that is gone
+        return None
     operator = after.operator_id
     stood_before = before is not None and before.operator_id == operator
     if before is not None and not order.explains(_ANY_COMMAND, before.state, after.state):
@@ -222,9 +225,17 @@ def _order_origin(
         return event_pb2.ORIGIN_PLATFORM
     if operator and operator not in operators:
         return event_pb2.ORIGIN_ON_SITE
-    if explains(transaction, before, after, since):
-        return event_pb2.ORIGIN_PLATFORM
-    return event_pb2.ORIGIN_ON_SITE
+    return None
+
+
+def _origin_by_ledger(transaction: Transaction, change: Change) -> event_pb2.Origin.ValueType:
+    """Whether commands of ours account for the change of an order."""
+    before, after, since = _appointment(change.before), _appointment(change.after), change.since or _BEGINNING
+    if after is None:
+        is_ours = before is not None and explains_end(transaction, before, since)
+    else:
+        is_ours = explains(transaction, before, after, since)
+    return event_pb2.ORIGIN_PLATFORM if is_ours else event_pb2.ORIGIN_ON_SITE
 
 
 def _appointment(message: Message | None) -> common_pb2.Appointment | None:

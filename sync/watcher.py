@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Final
 
-from his160.v1 import event_pb2
-
 from his_db.errors import HisError
-from sync import notice_match
-from sync import outbox as outbox_rules
 from sync.audit import Audit, as_json
-from sync.capture import Batch, Capture, CaptureSuspended, Change, contents
+from sync.capture import Batch, Capture, CaptureSuspended
 from sync.clock import Clock, Wait, wait_in_step
-from sync.events import EventMaker, Source, is_strange
+from sync.event_chunk import EventChunk, Tally, chunks_of, states_of
+from sync.events import Source
 from sync.outbox import Backoff, Outbox
-from sync.store import NewEvent, RowState, Store, StoreError, StreamRow, Transaction
+from sync.store import Store, StoreError, StreamRow, Transaction
 from sync.watch_control import WatchControl
 from sync.watch_controls import reseed_done
 
 _LOG = logging.getLogger("his160.sync.watcher")
-_CHUNK: Final = 500  # changes in one transaction: a mass suspension must not keep commands from the writer
 _PAUSED: Final = timedelta(minutes=1)  # between two looks at whether it is over; whoever ends it wakes the watcher
 _SUSPENDED_PAUSE: Final = timedelta(seconds=5)
 _BACKOFF: Final = Backoff(first=timedelta(seconds=1), cap=timedelta(seconds=30))
@@ -67,14 +62,6 @@ class Poll:
     changes: int = 0
     events: int = 0
     has_more: bool = False
-
-
-@dataclass(slots=True)
-class _Tally:
-    events: int = 0
-    suppressed: int = 0
-    strange: int = 0
-    states: list[RowState] = field(default_factory=list)
 
 
 class Watcher:
@@ -186,18 +173,39 @@ class Watcher:
         if batch.quiet:
             quiet = batch.quiet
             await self._store.write(lambda transaction: transaction.rows.put_many(source.stream, quiet))
-        total = 0
-        changes = iter(batch.changes)
-        while chunk := list(islice(changes, _CHUNK)):
-            tally = await self._store.write(_unit(source, batch, chunk, now))
-            self._capture.confirm(chunk)
+        total, left = 0, len(batch.changes)
+        chunks = chunks_of(source, batch, now)
+        chunk = next(chunks, None)
+        while chunk is not None:
+            left -= len(chunk.changes)
+            if left:
+                tally, following = await self._write_and_make(chunk, chunks)
+            else:
+                tally, following = await self._store.write(chunk.keep), None
+            self._capture.confirm(chunk.changes)
             self.status.suppressed += tally.suppressed
             self.status.strange += tally.strange
             total += tally.events
             if tally.events:
                 self._outbox.appended()
+            chunk = following
         self.status.events += total
         return total
+
+    async def _write_and_make(self, chunk: EventChunk, chunks: Iterator[EventChunk]) -> tuple[Tally, EventChunk | None]:
+        """Keeps the chunk, and makes the next one of them while its commit is on the way to the disk, which takes a
+        mass change a tenth of its time. Not before: until then the store's thread needs the interpreter."""
+        loop, put = asyncio.get_running_loop(), asyncio.Event()
+        unit = chunk.keep_and_tell(lambda: loop.call_soon_threadsafe(put.set))
+        writing = asyncio.ensure_future(self._store.write(unit))
+        writing.add_done_callback(lambda _: put.set())  # also when it failed
+        try:
+            await put.wait()
+            following = next(chunks, None)
+        except BaseException:
+            writing.cancel()
+            raise
+        return await writing, following
 
     def _note(self, batch: Batch, now: datetime) -> None:
         status = self.status
@@ -238,40 +246,5 @@ class Watcher:
 
 
 def _keep_baseline(transaction: Transaction, stream: str, batch: Batch, now: datetime) -> None:
-    transaction.rows.put_many(stream, _states(batch.changes, now))
+    transaction.rows.put_many(stream, states_of(batch.changes, now))
     transaction.rows.put_stream(StreamRow(stream, now))
-
-
-def _unit(source: Source, batch: Batch, changes: Sequence[Change], now: datetime) -> Callable[[Transaction], _Tally]:
-    maker = EventMaker(source, batch.watch, now)
-
-    def unit(transaction: Transaction) -> _Tally:
-        tally = _Tally()
-        tally.strange = sum(map(is_strange, changes))
-        seen = [(change, made) for change in changes if (made := maker.made_of(transaction, change)) is not None]
-        told = transaction.notices.open_among({made.lane for _, made in seen})  # one question: nearly always none
-        events: list[NewEvent] = []
-        for change, made in seen:
-            lane, kind = made.lane, made.kind
-            is_told = lane in told
-            is_ours = made.origin == event_pb2.ORIGIN_PLATFORM
-            if is_ours and not (is_told and notice_match.told(transaction, lane, kind)):
-                tally.suppressed += 1  # 160 knows: it was its own command
-                continue
-            payload = maker.payload(made, event_pb2.ORIGIN_ON_SITE)
-            if change.before is None and change.version > 1 and outbox_rules.is_latest(transaction, lane, payload):
-                tally.suppressed += 1  # a row that had left the window (a clock that jumped) and is back as it was
-                continue
-            if is_told and notice_match.settle(transaction, lane, kind, made.event_id, now):
-                tally.suppressed += 1  # 160 knows: the window's own word was sent
-            else:
-                events.append(NewEvent(made.event_id, lane, payload))
-        tally.events += len(transaction.events.append_many(events, now))
-        transaction.rows.put_many(source.stream, _states(changes, now))
-        return tally
-
-    return unit
-
-
-def _states(changes: Sequence[Change], now: datetime) -> list[RowState]:
-    return [RowState(change.key, change.version, contents(change)[1], now) for change in changes]

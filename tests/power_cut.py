@@ -19,6 +19,7 @@ from typing import Final
 
 SECTOR: Final = 512
 _CALLS: Final = "openat,write,pwrite64,fsync,fdatasync,ftruncate,unlink"
+_SYNCS: Final = ("fsync", "fdatasync")
 _LINE: Final = re.compile(r"^(\d+) +(\w+)\((.*)\) += (-?\d+)", re.DOTALL)
 _UNFINISHED: Final = re.compile(r"^(\d+) +(\w+)\((.*) <unfinished \.\.\.>$")
 _RESUMED: Final = re.compile(r"^(\d+) +<\.\.\. (\w+) resumed>(.*)$")
@@ -28,7 +29,10 @@ _FILE: Final = re.compile(r"^\d+<((?:\\x[0-9a-f]{2})*)>")
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One call: ``made``, ``write``, ``sync``, ``cut`` (truncate to ``at``) or ``gone``. ``name``: the file's; empty: the folder."""
+    """One call: ``made``, ``write``, ``sync``, ``cut`` (truncate to ``at``) or ``gone``. ``name``: the file's; empty: the folder.
+
+    ``syncing``: a sync begins; what other threads write from here on is none of its business. Both have the thread in ``data``.
+    """
 
     kind: str
     name: str
@@ -47,16 +51,20 @@ def recorded(command: Sequence[str], folder: Path, log: Path) -> list[Op]:
     for line in log.read_text(encoding="ascii").splitlines():
         if half := _UNFINISHED.match(line):
             halves[half[1]] = half[3]
+            if half[2] in _SYNCS:
+                ops += _op(half[1], half[2], half[3], 0, folder, begins=True)
             continue
         if rest := _RESUMED.match(line):
             line = f"{rest[1]} {rest[2]}({halves.pop(rest[1])}{rest[3]}"
         found = _LINE.match(line)
         if found is not None and int(found[4]) >= 0:
-            ops += _op(found[2], found[3], int(found[4]), folder)
+            if found[2] in _SYNCS and not rest:
+                ops += _op(found[1], found[2], found[3], 0, folder, begins=True)
+            ops += _op(found[1], found[2], found[3], int(found[4]), folder)
     return ops
 
 
-def _op(call: str, given: str, result: int, folder: Path) -> list[Op]:
+def _op(thread: str, call: str, given: str, result: int, folder: Path, *, begins: bool = False) -> list[Op]:
     texts = [_bytes(found[1]) for found in _TEXT.finditer(given)]
     if call in ("openat", "unlink"):
         name = _name(texts[0].decode(), folder)
@@ -79,7 +87,7 @@ def _op(call: str, given: str, result: int, folder: Path) -> list[Op]:
         case "ftruncate":
             return [Op("cut", name, int(last, 0))]
         case _:
-            return [Op("sync", name)]
+            return [Op("syncing" if begins else "sync", name, data=thread.encode())]
 
 
 def _bytes(escaped: str) -> bytes:
@@ -99,6 +107,8 @@ class _File:
     pending: list[Op] = field(default_factory=list)
     is_named: bool = False
     """Whether the folder was synced since it was made."""
+    syncing: dict[bytes, list[Op]] = field(default_factory=dict)
+    """By thread: what was pending when its sync began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +146,18 @@ def cuts(ops: Sequence[Op], at: int, chance: random.Random) -> Iterator[Image]:
 
 def _play(files: dict[str, _File], op: Op) -> None:
     match op.kind:
+        case "syncing" if not op.name:
+            pass
+        case "syncing":
+            files[op.name].syncing[op.data] = list(files[op.name].pending)
         case "sync" if not op.name:
             for file in files.values():
                 file.is_named = True
         case "sync":
             file = files[op.name]
-            file.synced = bytearray(_after(file, file.pending))
-            file.pending.clear()
+            covered = {id(each) for each in file.syncing.pop(op.data)}
+            file.synced = bytearray(_after(file, [each for each in file.pending if id(each) in covered]))
+            file.pending = [each for each in file.pending if id(each) not in covered]
         case "gone":
             files.pop(op.name, None)  # a name that comes back would be another case
         case _:

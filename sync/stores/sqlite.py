@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -32,6 +33,7 @@ from sync.store import (
     Transaction,
 )
 from sync.store_backup import copy_store
+from sync.store_checkpoint import IN_A_COMMIT, Checkpoints
 from sync.store_lane import GroupLost, Job, Lane, Outcome, read_unit, run_unit
 from sync.store_lock import StoreLock
 from sync.store_prepared import tell
@@ -51,14 +53,16 @@ class SqliteStore:
     ) -> None:
         path = Path(path)
         self._lock = StoreLock(path) if exclusive else None
-        self._engine = _engine(path, max_pages, busy)
+        connect = partial(_connect, path, max_pages, busy)
+        self._engine = _engine(connect)
         try:
             self._identity = _prepare(self._engine, path, clock, locked=exclusive)
         except BaseException:
             self._release()
             raise
         self._locks = KeyLocks()  # the one agent of the file has them all
-        self._writer = Lane("his160-store-write", _Writing(self._engine))
+        self._checkpoints = Checkpoints(connect)
+        self._writer = Lane("his160-store-write", _Writing(self._engine, self._checkpoints.wrote))
         self._reader = Lane("his160-store-read", _Reading(self._engine))
 
     @property
@@ -86,6 +90,7 @@ class SqliteStore:
     def _stop(self) -> None:
         self._reader.stop()
         self._writer.stop()
+        self._checkpoints.stop()
         self._release()
 
     def _release(self) -> None:
@@ -94,23 +99,25 @@ class SqliteStore:
             self._lock.release()
 
 
-def _engine(path: Path, max_pages: int, busy: timedelta) -> Engine:
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            path, timeout=busy.total_seconds(), isolation_level=None, check_same_thread=False, cached_statements=256
-        )
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA journal_size_limit = 67108864")
-            if max_pages:
-                connection.execute(f"PRAGMA max_page_count = {max_pages:d}")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+def _connect(path: Path, max_pages: int, busy: timedelta) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=busy.total_seconds(), isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {IN_A_COMMIT:d}")
+        if max_pages:
+            connection.execute(f"PRAGMA max_page_count = {max_pages:d}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
+
+def _engine(connect: Callable[[], sqlite3.Connection]) -> Engine:
     # AUTOCOMMIT: BEGIN, SAVEPOINT and COMMIT are ours. hide_parameters: values never reach a log or an exception.
     return create_engine(
         "sqlite://", creator=connect, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True
@@ -165,9 +172,10 @@ def _keep_copy(path: Path, found: str, wanted: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Writing:
-    """``Backend``: all units of a group in one transaction."""
+    """``Backend``: all units of a group in one transaction. ``wrote``: see ``Checkpoints``."""
 
     engine: Engine
+    wrote: Callable[[int], None]
 
     def repeats(self, error: BaseException) -> bool:
         return False  # a file does not come and go
@@ -196,6 +204,7 @@ class _Writing:
         except DBAPIError:
             _roll_back(connection)
             raise
+        self.wrote(_driver(connection).total_changes)
         return outcomes
 
     def was_committed(self, mark: str) -> bool:
@@ -208,6 +217,8 @@ class _Writing:
 @dataclass(frozen=True, slots=True)
 class _Reading(_Writing):
     """``Backend``: each unit on a snapshot of its own."""
+
+    wrote: Callable[[int], None] = lambda _: None
 
     def connect(self) -> Connection:
         connection = self.engine.connect()
@@ -233,7 +244,7 @@ def _stamp(_: Transaction) -> None:
 
 def _data_version(connection: Connection) -> tuple[object, int]:
     """The number changes with every commit of another connection than this one, which never commits anything."""
-    driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+    driver = _driver(connection)
     try:
         (version,) = driver.execute("PRAGMA data_version").fetchone()
     except sqlite3.Error as error:
@@ -241,9 +252,12 @@ def _data_version(connection: Connection) -> tuple[object, int]:
     return driver, version
 
 
+def _driver(connection: Connection) -> sqlite3.Connection:
+    return cast(sqlite3.Connection, connection.connection.driver_connection)
+
+
 def _in_transaction(connection: Connection) -> bool:
-    driver = connection.connection.driver_connection
-    return bool(getattr(driver, "in_transaction", False))
+    return bool(getattr(_driver(connection), "in_transaction", False))
 
 
 def _roll_back(connection: Connection) -> None:

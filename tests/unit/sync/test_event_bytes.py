@@ -92,7 +92,7 @@ def plainly(source: Source, change: Change, made: event_pb2.Event) -> event_pb2.
 
 def check(source: Source, change: Change, watch: Watch) -> None:
     maker = EventMaker(source, watch, NOW)
-    made = maker.made_of(transaction(), change)
+    made = maker.made_of(change)
     latest: Any = change.after if change.after is not None else change.before
     if made is None:
         before: Any = change.before
@@ -100,7 +100,7 @@ def check(source: Source, change: Change, watch: Watch) -> None:
         assert not latest.order_no
         assert before is None or not before.order_no
         return
-    payload = maker.payload(made, made.origin)
+    payload = maker.payload(made, maker.origin_of(transaction(), change, made))
     event = event_pb2.Event.FromString(payload)
     wanted = plainly(source, change, event)
     assert event == wanted
