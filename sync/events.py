@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from his160.v1 import common_pb2, event_pb2
 
 from sync import order
@@ -19,6 +20,7 @@ from sync.outbox import lane_named
 from sync.store import Transaction
 from sync.wire import Heads
 
+_MOMENTS: Final = 1000  # remembered at most
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _ANY_COMMAND = frozenset(order.OrderCommand)
 
@@ -76,24 +78,26 @@ class EventMaker:
 
     def __init__(self, source: Source, watch: CompiledWatchPort, now: datetime) -> None:
         self._site = source.site
-        self._rules = [(rule.matches, rule.kind, rule.occurred) for rule in watch.rules]
+        self._rules = [(rule.matches, event_pb2.EventKind.ValueType(rule.kind), rule.occurred) for rule in watch.rules]
         self._operators = watch.platform_operators
         last = event_pb2.Event(mapping_revision=source.mapping_revision, stream=source.stream)
         last.captured_time.FromDatetime(now)
         self._last = last.SerializeToString(deterministic=True)
         self._states: dict[tuple[int, int], bytes] = {}  # versions of rows are few in one poll
         self._middles: dict[tuple[int, int, int], bytes] = {}
+        self._moments: dict[tuple[int, int], bytes] = {}
         self._hashed = b"".join(map(_counted, (source.site, source.stream)))
 
     def made_of(self, change: Change) -> Made | None:
         """The event that a change makes; None when no rule fits, or 160 knows nothing of the order."""
-        before, after = change.before, change.after
+        key, before, after, version, _, _, known, content = change
         fact = self._fact(before, after)
         if fact is None:
             return None
         kind, occurred = fact
         latest = after if after is not None else before
-        known, content = contents(change)
+        if known is None or content is None:
+            known, content = contents(change)
         order_no = appointment_id = ""
         if isinstance(latest, common_pb2.Appointment):
             earlier = _appointment(before)
@@ -109,7 +113,7 @@ class EventMaker:
             subject, (head_before, head_after) = common_pb2.SUBJECT_SCHEDULE, _SCHEDULE
             origin = event_pb2.ORIGIN_ON_SITE  # no command of the contract changes a session
             schedule_id = latest.schedule_id
-        event_id = self._event_id(change.key, (change.version, kind), known or b"", content or b"")
+        event_id = self._event_id(key, (version, kind), known or b"", content or b"")
         order, appointment, schedule = order_no.encode(), appointment_id.encode(), schedule_id.encode()
         rest = (
             _ORDER_NO[len(order)],
@@ -147,15 +151,24 @@ class EventMaker:
     ) -> tuple[event_pb2.EventKind.ValueType, bytes] | None:
         """What has happened, and the piece of the event that says when: the first rule that fits decides; of a row that
         is gone and fits none, what it was."""
-        for matches, number, field in self._rules:
+        for matches, kind, field in self._rules:
             if matches(before, after):
-                when = b""
-                if field is not None and after is not None and after.HasField(field):
-                    when = getattr(after, field).SerializeToString(deterministic=True)
-                    when = _OCCURRED[len(when)] + when
-                return event_pb2.EventKind.ValueType(number), when
-        kind = _vanished(before) if after is None else None
-        return None if kind is None else (kind, b"")
+                if field is None or after is None or not after.HasField(field):
+                    return kind, b""
+                return kind, self._occurred(getattr(after, field))
+        gone = _vanished(before) if after is None else None
+        return None if gone is None else (gone, b"")
+
+    def _occurred(self, moment: Timestamp) -> bytes:
+        """The piece of an event; of a mass change they are few."""
+        which = (moment.seconds, moment.nanos)
+        piece = self._moments.get(which)
+        if piece is None:
+            content = moment.SerializeToString(deterministic=True)
+            piece = _OCCURRED[len(content)] + content
+            if len(self._moments) < _MOMENTS:
+                self._moments[which] = piece
+        return piece
 
     def _event_id(self, key: str, state: tuple[int, int], known: bytes, content: bytes) -> str:
         """32 hex digits made of the fact alone (``state``: version of the row and kind of the event): seen again after
