@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from sync.saga_context import SagaRules
 from sync.store import Store, StoreUnavailable
 from sync.stores.sqlite import SqliteStore
 from sync.watcher import Watcher
-from tests.bounds import PATIENCE
+from tests.bounds import PATIENCE, until_found
 from tests.unit.sync.bench import (
     BOOK,
     CANCEL,
@@ -352,6 +353,41 @@ async def test_many_changes_are_committed_in_parts(watch: Watcher, rows: Watched
         rows.order(str(n), order.SUSPENDED, operator_id="2001")
     assert (await watch.poll_once()).events == 1100
     assert (await outbox.counts()).pending == 1100
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+@pytest.mark.parametrize("point", ["before", "after", "cancelled"])
+async def test_many_changes_that_are_cut_off(tmp_path: Path, clock: Clock, point: str, part: int) -> None:
+    """One part of three is not kept, or kept and not known to be, while the next one is being made; or the poll is
+    cancelled in the middle of it. The same watcher goes on, and everything is told once."""
+    rows, store = WatchedHis(clock), FailingStore(open_sqlite(tmp_path, clock))
+    current, outbox = watcher(rows, store, clock), Outbox(store, clock)
+    for n in range(1100):
+        rows.order(str(n), order.BOOKED)
+    await current.poll_once()
+    for n in range(1100):
+        rows.order(str(n), order.SUSPENDED, operator_id="2001")
+    if point == "cancelled":
+        poll = asyncio.ensure_future(current.poll_once())
+        await until_found(lambda: kept(outbox, 500 * part))
+        poll.cancel()
+        with suppress(asyncio.CancelledError):
+            await poll
+    else:
+        store.fail(point, skip=part)
+        with pytest.raises((StoreUnavailable, Crash)):
+            await current.poll_once()
+    told = (await outbox.counts()).pending
+    if point != "cancelled":
+        assert told == [0, 500, 1000, 1100][part + (point == "after")]
+    await current.poll_once()
+    assert (await outbox.counts()).pending == 1100
+    assert (await current.poll_once()).changes == 0
+    await store.close()
+
+
+async def kept(outbox: Outbox, count: int) -> bool:
+    return (await outbox.counts()).pending >= count
 
 
 async def test_the_loop_survives_and_says_how_it_stands(
