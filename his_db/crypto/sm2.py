@@ -14,16 +14,64 @@ from collections.abc import Callable
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from gmalg import SM2
+from gmalg import SM2, SM3
+from gmalg.ellipticcurve import ECDLP, EllipticCurve
 from gmalg.errors import GMError
+from gmalg.primefield import PrimeField
+from gmalg.sm2 import SM2Core
 
 DEFAULT_USER_ID: Final = b"1234567812345678"
 _SIZE: Final = 32
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 _POINT: Final = 1 + 2 * _SIZE
 
+# GB/T 32918.5, the recommended curve: p, a, b, the base point, its order.
+_P: Final = 0xFFFFFFFE_FFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFF_00000000_FFFFFFFF_FFFFFFFF
+_A: Final = _P - 3
+_B: Final = 0x28E9FA9E_9D9F5E34_4D5A9E4B_CF6509A7_F39789F5_15AB8F92_DDBCBD41_4D940E93
+_G: Final = (
+    0x32C4AE2C_1F198119_5F990446_6A39C994_8FE30BBF_F2660BE1_715A4589_334C74C7,
+    0xBC3736A2_F4F6779C_59BDCEE3_6B692153_D0A9877C_C62A4740_02DF32E5_2139F0A0,
+)
+_N: Final = 0xFFFFFFFE_FFFFFFFF_FFFFFFFF_FFFFFFFF_7203DF6B_21C6052B_53BBF409_39D54123
+
 Random = Callable[[int], int]
 """Gives a random number of that many bits."""
+
+
+class _Field(PrimeField):  # type: ignore[misc]  # the library has no types
+    """Inverses by Python's own ``pow``: they are most of the work, and with the library's a signature takes twice as
+    long, during which every other call of the agent gets only every second turn."""
+
+    def inv(self, x: int) -> int:
+        return pow(x, -1, self.p) if x else 0
+
+
+class _Sm2(SM2):  # type: ignore[misc]
+    """The library's SM2 over that field."""
+
+    def __init__(
+        self,
+        sk: bytes | None = None,
+        uid: bytes | None = None,
+        pk: bytes | None = None,
+        *,
+        rnd_fn: Random | None = None,
+    ) -> None:
+        super().__init__(uid=uid, pk=pk, rnd_fn=rnd_fn)
+        self._core = SM2Core(_CURVE, SM3(), rnd_fn)
+        if sk is not None:
+            self._sk = int.from_bytes(sk, "big")
+            self._pk = self._get_pk(pk)
+
+
+def _curve() -> ECDLP:
+    curve = ECDLP(_P, _A, _B, _G, _N)
+    curve.ec = EllipticCurve(_Field(_P), _A, _B)
+    return curve
+
+
+_CURVE: Final = _curve()
 
 
 class KeyUnusable(ValueError):
@@ -39,7 +87,7 @@ class Sm2Public:
         if len(raw) != _POINT or raw[0] != 4:
             raise KeyUnusable("is no SM2 public key of 64 or 65 bytes")
         self.point = raw
-        if not SM2(pk=raw).verify_pk(raw):
+        if not _Sm2(pk=raw).verify_pk(raw):
             raise KeyUnusable("is no point of the SM2 curve")
 
     @classmethod
@@ -53,7 +101,7 @@ class Sm2Public:
             r, s = _from_der(signature) if der else (signature[:_SIZE], signature[_SIZE:])
             if len(r) != _SIZE or len(s) != _SIZE:
                 return False
-            return bool(SM2(pk=self.point, uid=user_id).verify(message, r, s))
+            return bool(_Sm2(pk=self.point, uid=user_id).verify(message, r, s))
         except (GMError, ValueError):
             return False
 
@@ -63,7 +111,7 @@ class Sm2Public:
         """C1C3C2, or C1C2C3; `prefix`: C1 begins with 04. Raises ValueError for nothing to encrypt."""
         if not plain:
             raise ValueError("nothing to encrypt")
-        found = bytes(SM2(pk=self.point, rnd_fn=random).encrypt(plain))
+        found = bytes(_Sm2(pk=self.point, rnd_fn=random).encrypt(plain))
         c1, c3, c2 = found[:_POINT], found[_POINT : _POINT + _SIZE], found[_POINT + _SIZE :]
         c1 = c1 if prefix else c1[1:]
         return c1 + c2 + c3 if c1c2c3 else c1 + c3 + c2
@@ -78,7 +126,7 @@ class Sm2Private:
         if len(raw) != _SIZE or not any(raw):
             raise KeyUnusable("is no SM2 private key of 32 bytes")
         self._key = raw
-        self.public = Sm2Public(bytes(SM2().generate_pk(raw)))
+        self.public = Sm2Public(bytes(_Sm2().generate_pk(raw)))
 
     @classmethod
     def of_text(cls, text: str) -> Sm2Private:
@@ -89,7 +137,7 @@ class Sm2Private:
     def generate(cls) -> Sm2Private:
         """A new one."""
         # The library leaves leading zeros out: one key in 256 would be too short.
-        return cls(bytes(SM2().generate_keypair()[0]).rjust(_SIZE, b"\0"))
+        return cls(bytes(_Sm2().generate_keypair()[0]).rjust(_SIZE, b"\0"))
 
     @property
     def hex(self) -> str:
@@ -105,7 +153,7 @@ class Sm2Private:
         random: Random | None = None,
     ) -> bytes:
         """r‖s (64 bytes), or DER. SM3 with ZA of the user id goes before."""
-        r, s = SM2(sk=self._key, pk=self.public.point, uid=user_id, rnd_fn=random).sign(message)
+        r, s = _Sm2(sk=self._key, pk=self.public.point, uid=user_id, rnd_fn=random).sign(message)
         r, s = bytes(r).rjust(_SIZE, b"\x00"), bytes(s).rjust(_SIZE, b"\x00")
         return encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big")) if der else r + s
 
@@ -117,7 +165,7 @@ class Sm2Private:
             raise ValueError("the sealed part is too short")
         c3, c2 = (rest[-_SIZE:], rest[:-_SIZE]) if c1c2c3 else (rest[:_SIZE], rest[_SIZE:])
         try:
-            return bytes(SM2(sk=self._key).decrypt(c1 + c3 + c2))
+            return bytes(_Sm2(sk=self._key).decrypt(c1 + c3 + c2))
         except (GMError, ValueError, IndexError):
             raise ValueError("the sealed part does not open") from None
 

@@ -6,11 +6,12 @@ import base64
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from gmalg import SM2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from his_db.crypto.sm import sm3, sm4_decrypt, sm4_encrypt
-from his_db.crypto.sm2 import KeyUnusable, Sm2Private, Sm2Public
+from his_db.crypto.sm2 import DEFAULT_USER_ID, KeyUnusable, Sm2Private, Sm2Public
 
 # GB/T 32918.5-2017, Annex A and C: key, k, signature and ciphertext on the recommended curve.
 D = "3945208F7B2144B13F36E38AC6D39F95889393692860B51A42FB81EF4DF7C5B8"
@@ -32,6 +33,20 @@ OTHER = Sm2Private.of_text("1".rjust(64, "0"))
 def fixed(bits: int) -> int:
     assert bits == 256
     return K
+
+
+@given(key=st.binary(min_size=32, max_size=32), k=st.integers(1, 2**255), message=st.binary(max_size=100))
+@settings(max_examples=20, deadline=None)
+def test_it_is_the_librarys_sm2(key: bytes, k: int, message: bytes) -> None:
+    """Ours has quicker inverses and is the same otherwise."""
+    key = bytes([key[0] & 0x7F]) + key[1:-1] + b"\x01"
+    ours = Sm2Private(key)
+    assert ours.public.point == bytes(SM2().generate_pk(key))
+    r, s = SM2(sk=key, pk=ours.public.point, uid=DEFAULT_USER_ID, rnd_fn=lambda _: k).sign(message)
+    wanted = bytes(r).rjust(32, b"\0") + bytes(s).rjust(32, b"\0")
+    assert ours.sign(message, random=lambda _: k) == wanted
+    assert SM2(pk=ours.public.point, uid=DEFAULT_USER_ID).verify(message, wanted[:32], wanted[32:])
+    assert ours.public.verify(message, wanted)
 
 
 def test_sm3_examples() -> None:
