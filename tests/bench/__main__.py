@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import compileall
 import json
-import os
 import sqlite3
 import sys
 import tempfile
@@ -29,6 +27,7 @@ from tests.bench.figures import Figure, Report, against, describe_machine, load_
 from tests.bench.load import Caller, Target
 from tests.bench.packs import LIST_SLOTS, Orders, record
 from tests.bench.plan import FULL, QUICK, Plan
+from tests.compiled import compile_all
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.load_before = load_average()
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="his160-bench-"))
-    _compile()
+    compile_all()
     try:
         _tell("rows to messages")
         report.figures += conversion.measure(plan)
@@ -60,13 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(report.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return 0
-
-
-def _compile() -> None:
-    """As pip leaves an installed agent: one that compiles its modules at its start keeps megabytes of that."""
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    for room in ("agent", "sync", "his_db", "proto"):
-        compileall.compile_dir(Path(__file__).parents[2] / room, quiet=1)
 
 
 def _one_his(plan: Plan, kind: str, folder: Path, report: Report) -> None:

@@ -25,6 +25,7 @@ from tests.chaos.process import ROOT
 from tests.chaos.scenes import SCENES
 from tests.chaos.site import PACK_OF, chaos_site
 from tests.chaos.table import console, markdown
+from tests.compiled import compile_all
 
 _EXTENTS = {extent.name: extent for extent in (FULL, POINTS, REDUCED, SHORT)}
 _PREFACE = Path(__file__).with_name("preface.md")
@@ -33,6 +34,7 @@ _PREFACE = Path(__file__).with_name("preface.md")
 def main() -> int:
     """Run the campaigns of the engines named, each on a hospital of its own."""
     options = _options()
+    compile_all()
     with tempfile.TemporaryDirectory() as folder:
         path: Path = options.journal or Path(folder) / "journal.jsonl"
         if not options.table:

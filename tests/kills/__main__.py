@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from his_db.feed import FeedSpec
+from tests.compiled import compile_all
 from tests.kills.heat import LABELS, ORDERS, Count, play
 from tests.race.beds import CASES, Bed, mysql_bed, postgresql_bed, sqlite_bed
 from tests.servers import running_mariadb, running_postgresql, url_of
@@ -95,6 +96,7 @@ def _row(row: Count, labels: Sequence[str]) -> str:
 def main() -> int:
     """Run the engines one after another."""
     options = _options()
+    compile_all()
     counts: list[Count] = []
     for engine in options.engines:
         for rung in RUNGS[engine]:
