@@ -100,7 +100,10 @@ async def _go(address: str, relay: RelaySettings, trust: ssl.SSLContext, finding
         raise OSError(str(error) or type(error).__name__) from None
     await _greet(made, relay.authority or host, trust)
     way = f"，经代理 {relay.proxy.host}:{relay.proxy.port}" if relay.proxy is not None else ""
-    findings.good(f"{address} 可达，双向 TLS 正常{way}", f"{address} answers, TLS with both certificates is good")
+    findings.good(
+        f"{address} 可达，双向 TLS 正常{way}（中继是否接受运行中的代理，见 his160 status 的 link）",
+        f"{address} answers, TLS with both certificates is good (does it take the running agent: his160 status)",
+    )
 
 
 async def _greet(made: socket.socket, name: str, trust: ssl.SSLContext) -> None:
