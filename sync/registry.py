@@ -66,6 +66,7 @@ MIGRATIONS: dict[str, str] = {
     "0012": "sync.migrations.r0012_report_files:upgrade",
     "0013": "sync.migrations.r0013_audit_archive:upgrade",
     "0014": "sync.migrations.r0014_store_id:upgrade",
+    "0015": "sync.migrations.r0015_events_acked:upgrade",
 }
 
 

@@ -375,6 +375,7 @@ def _copy(dump: sqlite3.Connection, connection: object) -> None:
         for row in found:
             row.update({c.name: bool(row[c.name]) for c in table.c if isinstance(c.type, Boolean)})
         if found:
+            connection.execute(table.delete())  # what the chain has put there by itself
             connection.execute(insert(table), found)
     connection.exec_driver_sql("SELECT setval('events_sequence_seq', (SELECT max(sequence) FROM events))")
 
