@@ -76,7 +76,7 @@ class EventChunk:
         transaction.rows.put_many(self._stream, self._states)
         return Tally(len(added), suppressed, self._strange)
 
-    def keep_and_tell(self, put: Callable[[], object]) -> Callable[[Transaction], Tally]:
+    def keep_and_tell(self, put: Callable[[], None]) -> Callable[[Transaction], Tally]:
         """``keep`` as a unit that says (from the store's thread) when only the commit is left to do."""
 
         def unit(transaction: Transaction) -> Tally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -196,8 +197,12 @@ class Watcher:
         """Keeps the chunk, and makes the next one of them while its commit is on the way to the disk, which takes a
         mass change a tenth of its time. Not before: until then the store's thread needs the interpreter."""
         loop, put = asyncio.get_running_loop(), asyncio.Event()
-        unit = chunk.keep_and_tell(lambda: loop.call_soon_threadsafe(put.set))
-        writing = asyncio.ensure_future(self._store.write(unit))
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(put.set)
+
+        writing = asyncio.ensure_future(self._store.write(chunk.keep_and_tell(tell)))
         writing.add_done_callback(lambda _: put.set())  # also when it failed
         try:
             await put.wait()
