@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_SHORT: Final = 1 << 11  # longer ones are few
+_KEPT: Final = 1 << 11  # lengths of a field; rows of one table have few
 
 
 def varint(number: int) -> bytes:
@@ -17,21 +17,20 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-_SIZES: Final = tuple(varint(number) for number in range(_SHORT))
-
-
 class Heads(dict[int, bytes]):
     """Of a field that holds text or a message: what stands before its content, by the content's length.
 
-    A table, so that a field costs one look into it, and no call, where one is put together for each row.
-    ``empty``: whether a field without content is written (a message is, a text without presence is not).
+    A table of the lengths that were asked for, so that a field costs one look into it, and no call, where one is put
+    together for each row. ``empty``: whether a field without content is written (a message is, a text without presence
+    is not).
     """
 
     def __init__(self, number: int, *, empty: bool) -> None:
         self._tag = varint(number << 3 | 2)
-        super().__init__(enumerate(self._tag + size for size in _SIZES))
-        if not empty:
-            self[0] = b""
+        super().__init__({} if empty else {0: b""})
 
     def __missing__(self, size: int) -> bytes:
-        return self._tag + varint(size)
+        head = self._tag + varint(size)
+        if len(self) < _KEPT:
+            self[size] = head
+        return head
