@@ -18,13 +18,17 @@ from tests.bounds import PATIENCE
 ROOT = Path(__file__).resolve().parents[2]
 # Writes of the victim: 1 the baseline; 2 the events with their rows; 3 their receipts; 4 and 5 the same again.
 POINTS = ("inside:1", "inside:2", "after:2", "before:3", "after:3", "after:4")
+# With a change a transaction: 2 and 3 are the first two orders, 3 is made while 2 is committed; 4 their receipts; 5 and 6.
+IN_PARTS = ("before:2", "inside:2", "after:2", "making:2", "before:3", "inside:3", "after:3", "before:4", "after:4")
+IN_PARTS += ("inside:5", "after:5", "after:6")
 
 pytestmark = [pytest.mark.chaos, pytest.mark.skipif(os.name != "posix", reason="fork and SIGKILL")]
 
 
-async def test_killed_at_every_write(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("chunk", "points"), [(500, POINTS), (1, IN_PARTS)])
+async def test_killed_at_every_write(tmp_path: Path, chunk: int, points: tuple[str, ...]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.conformance.watch_victim", str(tmp_path), *POINTS],
+        [sys.executable, "-m", "tests.conformance.watch_victim", str(tmp_path), str(chunk), *points],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto' / 'gen'}"},
         capture_output=True,
@@ -34,7 +38,7 @@ async def test_killed_at_every_write(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     came_again = 0
-    for at, point in enumerate(POINTS):
+    for at, point in enumerate(points):
         ids: dict[str, list[str]] = defaultdict(list)
         for line in (tmp_path / str(at) / "book").read_text(encoding="utf-8").splitlines():
             event_id, order_no = line.split(" ")

@@ -1,8 +1,9 @@
 """A program that watches, delivers, and is killed by SIGKILL at a labelled point of its store; then it runs again.
 
-    python -m tests.conformance.watch_victim FOLDER before:2 inside:2 after:3 …
+    python -m tests.conformance.watch_victim FOLDER CHUNK before:2 inside:2 after:3 making:2 …
 
-For each point: a process of its own (forked, so that imports are paid for once) works until it kills itself, a second one
+CHUNK: how many changes a transaction takes at the most. ``making``: while the n-th chunk is made, which is beside the
+commit of the one before it. For each point: a process of its own (forked, so that imports are paid for once) works until it kills itself, a second one
 works to the end. FOLDER/<n> then holds ``his.db``, ``state.db`` and ``book``, what the other side has stored.
 """
 
@@ -26,6 +27,7 @@ from his_db.engine import SourceSettings
 from his_db.generation import Generation, compile_generation
 from his_db.mapping.load import load_mapping_set
 from his_db.source import Source
+from sync import event_chunk
 from sync.captures.fed import FedDiff
 from sync.clock import utc_now
 from sync.delivery import Delivery
@@ -85,6 +87,23 @@ class Killing:
         return await self._store.stamp()
 
 
+def kill_while_making(point: str) -> None:
+    """SIGKILL when the n-th chunk of this process begins to be made."""
+    label, _, number = point.partition(":")
+    if label != "making":
+        return
+    left = int(number)
+    make = event_chunk.EventChunk.__init__
+
+    def made(chunk: event_chunk.EventChunk, *arguments: Any) -> None:
+        nonlocal left
+        left -= 1
+        die_at("making", label, left)
+        make(chunk, *arguments)
+
+    event_chunk.EventChunk.__init__ = made  # type: ignore[method-assign]
+
+
 class Book:
     """The other side: stores what comes, synced, and says so."""
 
@@ -106,6 +125,7 @@ class Book:
 
 async def work(folder: Path, generation: Generation, point: str) -> None:
     """A baseline; two orders cancelled, captured, delivered; then one more."""
+    kill_while_making(point)
     store: Any = SqliteStore(folder / "state.db", utc_now)
     killing: Any = Killing(store, point)
     source = Source(SourceSettings(name="his", engine="sqlite", database=str(folder / "his.db")), None)
@@ -141,7 +161,8 @@ def forked(folder: Path, generation: Generation, point: str) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def main(root: Path, points: Sequence[str]) -> int:
+def main(root: Path, chunk: int, points: Sequence[str]) -> int:
+    event_chunk.CHUNK = chunk  # type: ignore[misc]
     mappings = root / "mappings"
     mappings.mkdir()
     (mappings / "watch.toml").write_text(WATCH, encoding="utf-8")
@@ -165,4 +186,4 @@ def main(root: Path, points: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1]), sys.argv[2:]))
+    raise SystemExit(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
