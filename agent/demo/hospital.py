@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from his_db.registry import load_sample
 from his_db.sample import FULL, SMALL, SampleHis, SampleSummary, WindowProgram, hospital_now
-from his_db.samples.server import ServerRefused, create_database, drop_database
+from his_db.samples.server import ServerRefused, create_database, drop_database, look_at
 from his_db.source import settings_from_url
 
 PACK_OF: Final[Mapping[str, str]] = {"sqlite": "zebone", "postgresql": "winning"}
@@ -84,6 +84,8 @@ def create_hospital(kind: str, folder: Path, *, small: bool = False, url: str = 
             url, place = f"sqlite:///{(folder / 'his.db').as_posix()}", "his.db"
         elif not url:
             url, place = _mysql_database(undo) if kind == "mysql" else _database(undo)
+        else:
+            _given(url)
         summary = load_sample(pack).create(url, today=hospital_now().date(), size=SMALL if small else FULL)
     except BaseException:
         while undo:
@@ -98,6 +100,13 @@ def write_private(path: Path, content: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(content)
+
+
+def _given(url: str) -> None:
+    try:
+        look_at(url)
+    except ServerRefused as error:
+        raise NoServer(f"the given database cannot be used ({error}): compare host, port, name, user") from None
 
 
 def _database(undo: list[Callable[[], None]]) -> tuple[str, str]:

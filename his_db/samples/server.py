@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sqlalchemy import create_engine, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -33,6 +33,20 @@ def drop_database(server: str, name: str) -> None:
         _run(server, f"DROP DATABASE IF EXISTS `{_checked(name)}`")
     else:
         _run(server, f'DROP DATABASE IF EXISTS "{_checked(name)}" WITH (FORCE)')
+
+
+def look_at(url: str) -> None:
+    """Connects once. Raises ServerRefused for a URL that is none, or that leads to no database."""
+    try:
+        engine = create_engine(url)
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        raise ServerRefused(f"no URL of a database: {type(error).__name__}") from None
+    try:
+        engine.connect().close()
+    except SQLAlchemyError as error:
+        raise ServerRefused(f"no answer: {type(getattr(error, 'orig', None) or error).__name__}") from None
+    finally:
+        engine.dispose()
 
 
 def _is_mysql(server: str) -> bool:

@@ -58,6 +58,15 @@ def test_200_patients_on_20_numbers(his: str, request: pytest.FixtureRequest) ->
     assert report["his_read_statements"] < report["queries"]["calls"]
 
 
+@pytest.mark.parametrize("url", ["postgresql+psycopg://u:geheim@127.0.0.1:1/x", "no url", "mysql+nope://x/y"])
+def test_a_database_that_cannot_be_used_is_told(url: str) -> None:
+    done = his160("bench", "rush", "--his", "postgresql", "--url", url)
+    assert done.returncode == 1
+    assert "the given database cannot be used" in done.stderr
+    assert "internal error" not in done.stderr
+    assert "geheim" not in done.stderr
+
+
 def test_honest_books_are_right() -> None:
     assert judge([TOLD, Story(1, "T2", "P2", False, End.NONE_LEFT)], [HELD], SESSION).is_right
 
